@@ -1,0 +1,53 @@
+"""fstore: feature definitions in, Airflow pipelines, training frames and online features out.
+
+Names are imported on first use, so that ``from fstore import FeatureView`` in a definition module costs no more than the
+definition language itself.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fstore.definitions.aggregation import agg as agg
+    from fstore.definitions.checks import check as check
+    from fstore.definitions.entity import Entity as Entity
+    from fstore.definitions.expression import expr as expr
+    from fstore.definitions.expression import feature as feature
+    from fstore.definitions.expression import transform as transform
+    from fstore.definitions.feature_service import FeatureService as FeatureService
+    from fstore.definitions.feature_view import FeatureView as FeatureView
+    from fstore.definitions.source import CsvSource as CsvSource
+    from fstore.definitions.source import ParquetSource as ParquetSource
+    from fstore.errors import FStoreError as FStoreError
+    from fstore.retrieval.client import Client as Client
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "agg": "fstore.definitions.aggregation",
+    "check": "fstore.definitions.checks",
+    "Client": "fstore.retrieval.client",
+    "CsvSource": "fstore.definitions.source",
+    "Entity": "fstore.definitions.entity",
+    "expr": "fstore.definitions.expression",
+    "feature": "fstore.definitions.expression",
+    "FeatureService": "fstore.definitions.feature_service",
+    "FeatureView": "fstore.definitions.feature_view",
+    "FStoreError": "fstore.errors",
+    "ParquetSource": "fstore.definitions.source",
+    "transform": "fstore.definitions.expression",
+}
+
+__all__ = [*_HOME]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'fstore' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

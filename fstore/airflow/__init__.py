@@ -1,0 +1,1 @@
+"""Airflow DAGs, operators, timetable and plugin over the plan; the only package that imports Airflow."""

@@ -1,0 +1,121 @@
+"""The engine protocol: run a compiled query over named relations, and write Parquet or yield Arrow.
+
+Everything that a query may see is handed to it as a relation that is already cut to the instants it is allowed to see, so a
+forgotten WHERE cannot leak. An engine knows nothing of views, attempts or stores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Protocol
+
+import msgspec
+import pyarrow as pa
+import pyarrow.fs
+
+from fstore.definitions.source import Source
+from fstore.interval import Interval
+
+
+class EventRelation(msgspec.Struct, frozen=True, kw_only=True):
+    """Events of a source with ``start <= event_time < end`` (no lower bound when start is None).
+
+    ``columns`` projects (None: all); rows with a null time, or a null in one of ``keys``, are left out. The time column is
+    an instant in UTC, whatever the files hold.
+    """
+
+    source: Source
+    start: datetime | None
+    end: datetime
+    columns: tuple[str, ...] | None = None
+    keys: tuple[str, ...] = ()
+
+
+class DimensionRelation(msgspec.Struct, frozen=True, kw_only=True):
+    """The newest row per key of a dimension source with ``updated_at < end``; of a static source, every row."""
+
+    source: Source
+    end: datetime
+
+
+class FilesRelation(msgspec.Struct, frozen=True, kw_only=True):
+    """Published rows: of each file, those whose event_timestamp the given ranges cover.
+
+    For snapshot rows ``event_timestamp`` is an interval's end, so a range ``[start, end)`` holds the rows with
+    ``start < event_timestamp <= end``; for event rows it holds those with ``start <= event_timestamp < end``. ``schema``
+    is the relation's schema, also when there is no file at all. Paths belong to ``filesystem``.
+    """
+
+    files: tuple[tuple[str, tuple[Interval, ...]], ...]
+    filesystem: pyarrow.fs.FileSystem
+    schema: pa.Schema
+    ends_inclusive: bool
+
+
+class IntervalsRelation(msgspec.Struct, frozen=True, kw_only=True):
+    """The intervals being computed, as ``interval_start`` and ``interval_end``."""
+
+    intervals: tuple[Interval, ...]
+
+
+class ArrowRelation(msgspec.Struct, frozen=True, kw_only=True):
+    """Rows in memory."""
+
+    table: pa.Table
+
+
+Relation = EventRelation | DimensionRelation | FilesRelation | IntervalsRelation | ArrowRelation
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True):
+    """One SELECT, the relations that it may name and the instants bound to its ``$`` parameters."""
+
+    sql: str
+    relations: Mapping[str, Relation]
+    parameters: Mapping[str, datetime] = {}
+
+
+class Written(msgspec.Struct, frozen=True, kw_only=True):
+    """What :meth:`Engine.write` wrote."""
+
+    rows: int
+    bytes: int
+    schema: pa.Schema
+
+
+class Engine(Protocol):
+    """Runs queries. Not safe to share between threads; cheap to open."""
+
+    @property
+    def name(self) -> str:
+        """Name and version, for lineage and reports, such as ``DuckDB 2.0.0``."""
+        ...
+
+    def source_schema(self, source: Source) -> dict[str, str]:
+        """Return a source's columns and types as text, from file metadata (CSV: sniffed) or its declared schema.
+
+        A column whose type has no equivalent in ``fstore.types`` has type ``"unsupported(<engine type>)"``. Raises
+        SourceMissing, SourceUnreadable, NaiveTimestamp and SourceSchemaDrift (files that disagree, or a declared column
+        that is not there).
+        """
+        ...
+
+    def count_ignored(self, relation: EventRelation) -> int:
+        """Return how many rows an event relation leaves out because of a null key, counted within its time range."""
+        ...
+
+    def read(self, query: Query) -> pa.RecordBatchReader:
+        """Run a query and stream its rows; column names and order are the query's."""
+        ...
+
+    def write(self, query: Query, path: str, *, schema: pa.Schema, sort_by: Sequence[str]) -> Written:
+        """Run a query, cast to ``schema`` (by name), sort, and write one Parquet file at a local path, synced to disk.
+
+        Raises OutputMismatch when the columns are not those of the schema or a value does not fit its type.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release memory, threads and spill files."""
+        ...

@@ -1,0 +1,242 @@
+"""Durations, half-open intervals and the grid of intervals that a schedule lays over time.
+
+Every instant is an aware ``datetime`` in UTC with microseconds. A schedule is a cron expression and a time zone; its
+boundaries cut time into intervals ``[start, end)`` that follow the zone's days (23 to 25 hours where clocks change).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+import msgspec
+from croniter import croniter
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+_UNITS = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1),
+          "w": timedelta(weeks=1), "y": timedelta(days=365)}  # fmt: skip
+_PART = re.compile(r"(\d+)([smhdwy])")
+_PRESETS = {"@hourly": "0 * * * *", "@daily": "0 0 * * *", "@midnight": "0 0 * * *", "@weekly": "0 0 * * 0",
+            "@monthly": "0 0 1 * *", "@yearly": "0 0 1 1 *", "@annually": "0 0 1 1 *"}  # fmt: skip
+
+
+def parse_duration(text: str) -> timedelta:
+    """Parse an exact duration such as ``"90m"``, ``"7d"`` or ``"1d12h"``.
+
+    Units are s, m (minutes), h, d (24 hours), w and y (365 days). Raises ValueError on anything else, and on zero where
+    only a zero is written (``"0s"`` is a valid duration of nothing).
+    """
+    parts = _PART.findall(text.strip())
+    if not parts or "".join(count + unit for count, unit in parts) != text.strip():
+        raise ValueError(
+            f'{text!r} is not a duration; write a number and a unit of s, m, h, d, w or y, such as "7d" or "1d12h"'
+        )
+    return sum((int(count) * _UNITS[unit] for count, unit in parts), timedelta())
+
+
+def format_duration(duration: timedelta) -> str:
+    """Write a duration in the largest units that divide it: the shortest text that parses back to it."""
+    left, text = duration, ""
+    for unit in ("d", "h", "m", "s"):
+        count, left = divmod(left, _UNITS[unit])
+        text += f"{count}{unit}" if count else ""
+    return text or "0s"
+
+
+def parse_instant(text: str) -> datetime:
+    """Parse an ISO 8601 date or time into UTC; a text without a zone is taken as UTC. Raises ValueError."""
+    value = datetime.fromisoformat(text.strip())
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def format_instant(instant: datetime) -> str:
+    """Write an instant as ISO 8601 in UTC with a ``Z``, without a zero fraction."""
+    return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def to_micros(instant: datetime) -> int:
+    """Return microseconds since 1970-01-01 UTC, exactly."""
+    return (instant - EPOCH) // MICROSECOND
+
+
+def from_micros(micros: int) -> datetime:
+    """Return the instant that many microseconds after 1970-01-01 UTC."""
+    return EPOCH + timedelta(microseconds=micros)
+
+
+class Interval(msgspec.Struct, frozen=True, order=True):
+    """A half-open range of time ``[start, end)`` in UTC."""
+
+    start: datetime
+    end: datetime
+
+    def __str__(self) -> str:
+        return f"[{format_instant(self.start)}, {format_instant(self.end)})"
+
+    def contains(self, other: Interval) -> bool:
+        """Whether the whole of ``other`` lies in this interval."""
+        return self.start <= other.start and other.end <= self.end
+
+    def overlaps(self, other: Interval) -> bool:
+        """Whether some instant lies in both."""
+        return self.start < other.end and other.start < self.end
+
+
+def merge_intervals(intervals: Iterable[Interval]) -> list[Interval]:
+    """Return the same instants as few, sorted, disjoint intervals: those that touch or overlap become one."""
+    merged: list[Interval] = []
+    for interval in sorted(intervals):
+        if merged and interval.start <= merged[-1].end:
+            merged[-1] = Interval(merged[-1].start, max(merged[-1].end, interval.end))
+        else:
+            merged.append(interval)
+    return merged
+
+
+class Schedule(msgspec.Struct, frozen=True):
+    """The grid of boundaries that a cron expression gives in a time zone.
+
+    A wall time that a clock change repeats counts once, at its later instant, and one that it skips counts at the instant
+    the clock moves past it; only a cron whose hour field is ``*`` follows every hour that really passes.
+    """
+
+    cron: str
+    timezone: str = "UTC"
+
+    @classmethod
+    def parse(cls, text: str, timezone: str = "UTC") -> Schedule:
+        """Check a cron expression or preset and a zone name. Raises ValueError with what is possible."""
+        cron = _PRESETS.get(text.strip(), text.strip())
+        if len(cron.split()) != 5 or not croniter.is_valid(cron):
+            raise ValueError(f"{text!r} is not a cron expression of five fields or one of {', '.join(_PRESETS)}")
+        try:
+            ZoneInfo(timezone)
+        except (KeyError, ValueError, OSError):
+            raise ValueError(f"{timezone!r} is not a time zone name; use one such as 'UTC' or 'Europe/Berlin'") from None
+        return cls(cron, timezone)
+
+    @property
+    def label(self) -> str:
+        """A short name for ids: ``hourly``, ``daily``, …, or the cron written with underscores."""
+        for preset in ("@hourly", "@daily", "@weekly", "@monthly", "@yearly"):
+            if _PRESETS[preset] == self.cron and self.timezone == "UTC":
+                return preset[1:]
+        cron = re.sub(r"[^0-9A-Za-z]+", "_", self.cron.replace("*", "x").replace("/", "every")).strip("_")
+        zone = "" if self.timezone == "UTC" else "_" + re.sub(r"[^0-9A-Za-z]+", "_", self.timezone)
+        return f"{cron}{zone}"
+
+    def boundaries(self, start: datetime, end: datetime) -> list[datetime]:
+        """Return the boundaries ``b`` with ``start <= b <= end``, ascending."""
+        if start > end:
+            return []
+        if step := _uniform_step(self):
+            first = -(-(start - EPOCH) // step)
+            last = (end - EPOCH) // step
+            return [EPOCH + step * index for index in range(first, last + 1)]
+        zone = ZoneInfo(self.timezone)
+        margin = timedelta(days=1)
+        follows_hours = self.cron.split()[1] == "*"
+        instants: set[datetime] = set()
+        stop = (end + margin).astimezone(zone).replace(tzinfo=None)
+        for wall in _wall_times(self.cron, (start - margin).astimezone(zone).replace(tzinfo=None), stop):
+            instants.update(_instants_of(wall, zone, follows_hours=follows_hours))
+        return sorted(instant for instant in instants if start <= instant <= end)
+
+    def floor(self, instant: datetime) -> datetime:
+        """Return the last boundary at or before an instant."""
+        reach = _reach(self)
+        while not (found := self.boundaries(instant - reach, instant)):
+            reach *= 4
+        return found[-1]
+
+    def ceil(self, instant: datetime) -> datetime:
+        """Return the first boundary at or after an instant."""
+        reach = _reach(self)
+        while not (found := self.boundaries(instant, instant + reach)):
+            reach *= 4
+        return found[0]
+
+    def intervals(self, start: datetime, end: datetime) -> list[Interval]:
+        """Return the intervals that lie wholly within ``[start, end)``, ascending."""
+        edges = self.boundaries(start, end)
+        return [Interval(left, right) for left, right in zip(edges, edges[1:], strict=False)]
+
+    def interval_ending_by(self, instant: datetime) -> Interval:
+        """Return the newest interval whose end is at or before an instant."""
+        end = self.floor(instant)
+        return Interval(self.floor(end - MICROSECOND), end)
+
+    def longest(self, around: datetime) -> timedelta:
+        """Return the longest interval of the two years that follow ``around`` (of the next eight for sparse crons)."""
+        edges = self.boundaries(around, around + timedelta(days=730))
+        if len(edges) < 3:
+            edges = self.boundaries(around, around + timedelta(days=8 * 366))
+        return max((right - left for left, right in zip(edges, edges[1:], strict=False)), default=timedelta(days=8 * 366))
+
+
+@lru_cache(maxsize=512)
+def _uniform_step(schedule: Schedule) -> timedelta | None:
+    """Return the constant distance of a grid that is uniform from the epoch on, else None."""
+    if schedule.timezone != "UTC":
+        return None
+    minute, hour, *rest = schedule.cron.split()
+    if rest != ["*", "*", "*"]:
+        return None
+    if (minute, hour) == ("0", "0"):
+        return timedelta(days=1)
+    if minute == "0" and hour == "*":
+        return timedelta(hours=1)
+    if minute == "*" and hour == "*":
+        return timedelta(minutes=1)
+    every = re.fullmatch(r"\*/(\d+)", minute if hour == "*" else hour if minute == "0" else "")
+    if every and int(every[1]) and (60 if hour == "*" else 24) % int(every[1]) == 0:
+        return timedelta(minutes=int(every[1])) if hour == "*" else timedelta(hours=int(every[1]))
+    return None
+
+
+@lru_cache(maxsize=512)
+def _reach(schedule: Schedule) -> timedelta:
+    """Return a span in which the schedule surely has a boundary, or nearly so (callers widen it when empty)."""
+    minute, hour, day, month, weekday = schedule.cron.split()
+    if hour == "*":
+        return timedelta(hours=3)
+    if (day, month, weekday) == ("*", "*", "*"):
+        return timedelta(days=2)
+    return timedelta(days=40)
+
+
+def _wall_times(cron: str, after: datetime, until: datetime) -> Iterator[datetime]:
+    """Yield the naive wall times that match a cron after one wall time and up to another."""
+    walls = croniter(cron, after)
+    while (wall := walls.get_next(datetime)) <= until:
+        yield wall
+
+
+def _instants_of(wall: datetime, zone: ZoneInfo, *, follows_hours: bool) -> Sequence[datetime]:
+    """Return the instants at which a wall time counts as a boundary."""
+    earlier = wall.replace(tzinfo=zone, fold=0).astimezone(UTC)
+    later = wall.replace(tzinfo=zone, fold=1).astimezone(UTC)
+    if earlier == later:
+        return (earlier,)
+    if earlier.astimezone(zone).replace(tzinfo=None) != wall:  # the clock skipped it
+        if follows_hours:
+            return ()
+        return (_transition(later, earlier, zone),)
+    return (earlier, later) if follows_hours else (later,)
+
+
+def _transition(before: datetime, after: datetime, zone: ZoneInfo) -> datetime:
+    """Return the first whole second in ``(before, after]`` with the UTC offset that ``after`` has."""
+    offset = after.astimezone(zone).utcoffset()
+    while after - before > timedelta(seconds=1):
+        middle = before + timedelta(seconds=(after - before).total_seconds() // 2)
+        if middle.astimezone(zone).utcoffset() == offset:
+            after = middle
+        else:
+            before = middle
+    return after

@@ -1,0 +1,1 @@
+"""Read: point-in-time training frames and online features."""

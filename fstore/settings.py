@@ -1,0 +1,125 @@
+"""Settings of a project: where its stores are and what the engine may use.
+
+Read once at the edge (CLI, DAG file, client) from the environment or from ``[tool.fstore]`` in ``pyproject.toml``;
+definitions never contain any of it. The environment wins. Relative URLs resolve from the project's root.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from fstore.errors import SettingsError, did_you_mean
+
+_PROJECT_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings of one project.
+
+    ``root`` is an absolute directory; the URLs are absolute too. Memory sizes are DuckDB texts such as ``"4GB"``;
+    ``threads = 0`` means one per core; timeouts are seconds.
+    """
+
+    root: str
+    project: str
+    definitions: str = "feature_defs"
+    registry_url: str = "sqlite:///.fstore/registry.db"
+    offline_url: str = "file:.fstore/offline"
+    online_url: str = "lmdb:.fstore/online"
+    memory_limit: str = "4GB"
+    threads: int = 0
+    spill_dir: str = ".fstore/spill"
+    cache_dir: str = ".fstore/cache"
+    load_timeout: float = 30.0
+    max_catch_up: int = 400
+    quarantine_cap: int = 10_000
+
+    @property
+    def definitions_dir(self) -> Path:
+        """The absolute directory of the definition modules."""
+        return Path(self.root) / self.definitions
+
+
+_ENVIRONMENT = {name: f"FSTORE_{name.upper()}" for name in Settings.__struct_fields__}
+
+
+def find_root(start: Path) -> Path:
+    """Return the nearest directory at or above ``start`` that holds a ``pyproject.toml`` with ``[tool.fstore]``.
+
+    Raises SettingsError when there is none.
+    """
+    for directory in (start.resolve(), *start.resolve().parents):
+        file = directory / "pyproject.toml"
+        if file.is_file() and "fstore" in _tool_tables(file):
+            return directory
+    raise SettingsError(
+        f"no fstore project at {start.resolve()} or above it: no pyproject.toml has a [tool.fstore] table. "
+        "Run `fstore init` in the directory that shall become one, or set FSTORE_ROOT."
+    )
+
+
+def load_settings(start: Path | None = None, *, environ: Mapping[str, str] | None = None, **overrides: str) -> Settings:
+    """Return the settings of the project at ``start`` (default: FSTORE_ROOT, else the working directory).
+
+    Keyword overrides win over the environment, and that wins over ``pyproject.toml``. Raises SettingsError on an unknown
+    setting, a value of the wrong type or a directory that is no project.
+    """
+    environ = os.environ if environ is None else environ
+    if environ.get("FSTORE_ROOT") and start is None:
+        root = Path(environ["FSTORE_ROOT"]).resolve()
+    else:
+        root = find_root(start or Path.cwd())
+    file = root / "pyproject.toml"
+    table = dict(_tool_tables(file).get("fstore", {})) if file.is_file() else {}
+    values: dict[str, object] = {}
+    for name, value in table.items():
+        if name not in _ENVIRONMENT or name == "root":
+            raise SettingsError(f"{file}: [tool.fstore] has no setting {name!r}.{did_you_mean(name, _ENVIRONMENT)}")
+        values[name] = value
+    for name, variable in _ENVIRONMENT.items():
+        if name != "root" and environ.get(variable):
+            values[name] = environ[variable]
+    values.update({name: value for name, value in overrides.items() if value})
+    values["root"] = str(root)
+    values.setdefault("project", re.sub(r"[^a-z0-9_]+", "_", root.name.lower()).strip("_") or "default")
+    try:
+        settings = msgspec.convert(values, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"a setting of the project at {root} is wrong: {error}") from None
+    if not _PROJECT_NAME.fullmatch(settings.project):
+        raise SettingsError(
+            f"{settings.project!r} is not a project name: use lower-case letters, digits and underscores, starting with a "
+            "letter (setting `project`, or FSTORE_PROJECT)"
+        )
+    return msgspec.structs.replace(
+        settings,
+        registry_url=_absolute(settings.registry_url, root),
+        offline_url=_absolute(settings.offline_url, root),
+        online_url=_absolute(settings.online_url, root),
+        spill_dir=str(root / settings.spill_dir),
+        cache_dir=str(root / settings.cache_dir),
+    )
+
+
+def _tool_tables(file: Path) -> dict[str, dict[str, object]]:
+    try:
+        tools = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file} cannot be read: {error}") from None
+    return tools if isinstance(tools, dict) else {}
+
+
+def _absolute(url: str, root: Path) -> str:
+    """Resolve the path of a local URL from the project's root; other URLs stay as they are."""
+    scheme, _, rest = url.partition(":")
+    if scheme == "sqlite" and rest.startswith("///"):
+        return f"sqlite:///{root / rest[3:]}"
+    if scheme in ("file", "lmdb"):
+        return f"{scheme}:{root / rest.removeprefix('//')}"
+    return url

@@ -1,0 +1,1 @@
+"""Where features are kept: immutable Parquet offline, packed rows online."""
