@@ -7,6 +7,7 @@ everything that running needs to know; what differs between kinds of view is a d
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -15,6 +16,7 @@ import msgspec
 from fstore.definitions.aggregation import Scalar
 from fstore.definitions.checks import CheckKind, Severity
 from fstore.definitions.feature_view import PythonFunction
+from fstore.definitions.project import Problem as Problem  # noqa: PLC0414  (explicitly re-exported)
 from fstore.definitions.source import Source
 from fstore.interval import Schedule
 from fstore.types import Column
@@ -157,10 +159,12 @@ class AggregateStep(_Step, frozen=True, kw_only=True, tag="aggregate"):
 
     ``sql`` reads relations ``events`` (the source's columns; rows without a null key or time, ``event_time`` as an instant)
     and ``intervals(interval_start, interval_end)``, and gives the key columns, ``event_timestamp`` and the features, one row
-    per interval and key that has an event in the longest window.
+    per interval and key that has an event in the longest window. ``empty_sql`` is a SELECT without FROM that gives the
+    features of the view's empty row; its values are kept in ``Feature.empty`` by :func:`with_empty_row`.
     """
 
     sql: str
+    empty_sql: str = ""
 
 
 class SqlStep(_Step, frozen=True, kw_only=True, tag="sql"):
@@ -180,16 +184,6 @@ class PythonStep(_Step, frozen=True, kw_only=True, tag="python"):
 
 Step = AggregateStep | SqlStep | PythonStep
 """The closed union of steps."""
-
-
-class Problem(msgspec.Struct, frozen=True, kw_only=True):
-    """A definition error as a value: serializable, and convertible back to a ``DefinitionError``."""
-
-    problem: str
-    subject: str = ""
-    file: str = ""
-    line: int = 0
-    fix: str = ""
 
 
 class PlannedService(msgspec.Struct, frozen=True, kw_only=True):
@@ -228,6 +222,12 @@ def encode_step(step: Step) -> str:
 def decode_step(text: str | bytes) -> Step:
     """Return the step that :func:`encode_step` wrote."""
     return msgspec.json.decode(text, type=Step)  # type: ignore[no-any-return]
+
+
+def with_empty_row(step: AggregateStep, values: Mapping[str, Scalar]) -> AggregateStep:
+    """Return a step whose features know their values in the empty row, given by feature name; null where none is given."""
+    features = tuple(msgspec.structs.replace(feature, empty=values.get(feature.name)) for feature in step.features)
+    return msgspec.structs.replace(step, features=features)
 
 
 def fingerprint_of(*parts: object) -> str:
