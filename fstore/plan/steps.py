@@ -7,6 +7,7 @@ everything that running needs to know; what differs between kinds of view is a d
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Literal
@@ -152,6 +153,20 @@ class _Step(msgspec.Struct, frozen=True, kw_only=True):
     def upstream(self) -> tuple[str, ...]:
         """Names of the views that this one reads, in input order."""
         return tuple(item.view for item in self.inputs if isinstance(item, ViewInput))
+
+    def columns(self, features: Iterable[str] | None = None) -> tuple[Column, ...]:
+        """Return the published columns: keys, ``event_timestamp``, then features (None: all) in the view's order.
+
+        Raises ValueError while a feature's type is unknown.
+        """
+        wanted = None if features is None else set(features)
+        chosen = [feature for feature in self.features if wanted is None or feature.name in wanted]
+        if untyped := [feature.name for feature in chosen if feature.type is None]:
+            raise ValueError(
+                f"the types of {', '.join(untyped)} of view {self.view!r} are unknown until its sources are read"
+            )
+        typed = [Column(name=feature.name, type=feature.type or "") for feature in chosen]
+        return (*self.keys, Column(name=EVENT_TIMESTAMP, type="timestamp"), *typed)
 
 
 class AggregateStep(_Step, frozen=True, kw_only=True, tag="aggregate"):

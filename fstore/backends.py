@@ -1,0 +1,190 @@
+"""The parts that a project runs on, opened by URL scheme: registry, offline store, online store and engine.
+
+The one place that knows which scheme means which implementation. Each part is opened when it is first used, so that a
+model server never touches the registry's migrations and a wait never opens a store; opening checks that the store is the
+one the registry has recorded. Only :func:`create_backends` creates anything.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from fstore.errors import SettingsError, StoreMismatch, StoreMissing
+from fstore.interval import Interval
+
+if TYPE_CHECKING:
+    from fstore.engines.engine import Engine, FilesRelation
+    from fstore.plan.steps import Step
+    from fstore.registry.ledger import Head
+    from fstore.registry.registry import Registry
+    from fstore.settings import Settings
+    from fstore.stores.offline import OfflineStore
+    from fstore.stores.online import OnlineStore
+
+# Each driver is imported when its part is first used: pyarrow, duckdb, sqlalchemy and redis together cost seconds, and no
+# process needs them all.
+# ruff: noqa: PLC0415
+
+
+class Backends:
+    """The opened parts of one project. Use as a context manager, or call :meth:`close`; not safe to share after a fork."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @cached_property
+    def registry(self) -> Registry:
+        """The registry. Raises StoreMissing, RegistryOutdated or RegistryUnavailable."""
+        from fstore.registry.registry import open_registry
+
+        _check_scheme(self.settings.registry_url, "registry", ("sqlite", "postgresql"))
+        return open_registry(self.settings.registry_url, self.settings.project)
+
+    @cached_property
+    def offline(self) -> OfflineStore:
+        """The offline store, checked against the id that the registry has recorded."""
+        store = _offline_store(self.settings)
+        _check_identity("offline", self.settings.offline_url, store.store_id(), self.registry.store_id("offline"))
+        return store
+
+    @cached_property
+    def online(self) -> OnlineStore:
+        """The online store, checked against the id that the registry has recorded."""
+        store = _online_store(self.settings)
+        _check_identity("online", self.settings.online_url, store.store_id(), self.registry.store_id("online"))
+        return store
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The engine, with the memory limit, threads and spill directory of the settings."""
+        from fstore.engines.duckdb import DuckDBEngine
+
+        return DuckDBEngine(
+            memory_limit=self.settings.memory_limit,
+            threads=self.settings.threads,
+            spill_dir=self.settings.spill_dir,
+            root=self.settings.root,
+        )
+
+    def published(self, step: Step, heads: Sequence[Head], *, features: Iterable[str] | None = None) -> FilesRelation:
+        """Return the published rows of a view that the given heads hold, as a relation for the engine.
+
+        Columns are the keys, ``event_timestamp`` and the features asked for (None: all), in the step's order.
+        """
+        from fstore.arrow import arrow_schema
+        from fstore.engines.engine import FilesRelation
+
+        ranges: dict[int, list[Interval]] = {}
+        for head in heads:
+            ranges.setdefault(head.attempt, []).append(Interval(head.start, head.end))
+        files = self.registry.ledger.files(list(ranges))
+        chosen: list[tuple[str, tuple[Interval, ...]]] = []
+        for attempt, spans in ranges.items():
+            for file in files.get(attempt, ()):
+                held = tuple(span for span in spans if span.overlaps(Interval(file.start, file.end)))
+                if held:
+                    chosen.append((self.offline.full_path(file.path), held))
+        return FilesRelation(
+            files=tuple(chosen),
+            filesystem=self.offline.filesystem,
+            schema=arrow_schema(step.columns(features)),
+            ends_inclusive=step.kind == "snapshot",
+        )
+
+    def close(self) -> None:
+        """Close what was opened."""
+        for name in ("engine", "online", "registry"):
+            if name in self.__dict__:
+                self.__dict__.pop(name).close()
+
+    def __enter__(self) -> Backends:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def open_backends(settings: Settings) -> Backends:
+    """Return a project's parts, to be opened on first use."""
+    return Backends(settings)
+
+
+def create_backends(settings: Settings) -> Backends:
+    """Create what is missing of a project's registry and stores, record their ids, and return them opened.
+
+    Safe to repeat. Raises StoreMismatch when a URL leads to a store that the registry does not know.
+    """
+    from fstore.registry.registry import create_registry
+
+    _check_scheme(settings.registry_url, "registry", ("sqlite", "postgresql"))
+    backends = Backends(settings)
+    registry = create_registry(settings.registry_url, settings.project)
+    backends.__dict__["registry"] = registry
+    for kind, url, store in (
+        ("offline", settings.offline_url, _offline_store(settings)),
+        ("online", settings.online_url, _online_store(settings)),
+    ):
+        recorded = registry.store_id(kind)
+        try:
+            found = store.store_id()
+        except StoreMissing:
+            found = None
+        if found is None:
+            found = recorded or uuid.uuid4().hex
+            store.create(found)
+        if recorded is None:
+            registry.record_store(kind, url, found)
+        else:
+            _check_identity(kind, url, found, recorded)
+        backends.__dict__[kind] = store
+    return backends
+
+
+def _offline_store(settings: Settings) -> OfflineStore:
+    from fstore.stores.offline import open_offline_store
+
+    _check_scheme(settings.offline_url, "offline", ("file", "s3"))
+    return open_offline_store(settings.offline_url)
+
+
+def _online_store(settings: Settings) -> OnlineStore:
+    match _check_scheme(settings.online_url, "online", ("lmdb", "redis", "rediss", "unix")):
+        case "lmdb":
+            from fstore.stores.lmdb import LmdbStore
+
+            return LmdbStore(settings.online_url.removeprefix("lmdb:"), settings.project)
+        case _:
+            from fstore.stores.redis import RedisStore
+
+            return RedisStore(settings.online_url, settings.project)
+
+
+def _check_scheme(url: str, part: str, schemes: Sequence[str]) -> str:
+    scheme = url.partition(":")[0].partition("+")[0]
+    if scheme == "airflow":
+        raise SettingsError(
+            f"the {part} URL {url!r} names an Airflow connection, which only Airflow's own processes can look up"
+        )
+    if scheme not in schemes:
+        raise SettingsError(
+            f"no {part} store for URL {url!r}: the scheme must be one of {', '.join(schemes)} (setting {part}_url, or "
+            f"FSTORE_{part.upper()}_URL)"
+        )
+    return scheme
+
+
+def _check_identity(kind: str, url: str, found: str | None, recorded: str | None) -> None:
+    if recorded is None:
+        raise StoreMissing(f"the registry knows no {kind} store: run `fstore apply` once to create it at {url}")
+    if found is None:
+        raise StoreMissing(
+            f"no {kind} store at {url}: run `fstore apply` to create it, or correct FSTORE_{kind.upper()}_URL"
+        )
+    if found != recorded:
+        raise StoreMismatch(
+            f"the {kind} store at {url} has id {found}, but this registry publishes to the one with id {recorded}. Correct "
+            f"FSTORE_{kind.upper()}_URL or FSTORE_REGISTRY_URL: they belong to different installations."
+        )
