@@ -216,8 +216,11 @@ def _executable_for(binaries: Path, user: str | None, directory: Path) -> Path:
     closed = user and not all(parent.stat().st_mode & 0o005 == 0o005 for parent in (binaries, *binaries.parents))
     if not closed:
         return binaries
-    copy = shutil.copytree(binaries.parent, directory / "install", symlinks=True)
-    return Path(copy) / binaries.name
+    install, package = binaries.parent, binaries.parents[1]
+    libraries = package.with_name(f"{package.name}.libs")  # a wheel's shared libraries lie beside its package
+    if libraries.is_dir():
+        shutil.copytree(libraries, directory / libraries.name, symlinks=True)
+    return Path(shutil.copytree(install, directory / package.name / install.name, symlinks=True)) / binaries.name
 
 
 def _group(user: str | None) -> int | None:
