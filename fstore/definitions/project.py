@@ -1,7 +1,7 @@
-"""A project: everything that the modules of ``feature_defs/`` declare, as one serializable value.
+"""The project: everything that the modules of ``feature_defs/`` declare, as one serializable value.
 
-The loader makes it (in a child process), the compiler takes it. It holds what could be read and, as values, the problems
-of what could not; it knows no schema of any source and checks nothing itself.
+The loader makes it and the plan compiler reads it. It holds declarations only: no Python objects of the user's modules, no
+schemas, no settings. Files in it are relative to the project's root, so that it is the same on every machine.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from fstore.definitions.source import Source
 from fstore.errors import DefinitionError
 
 
-class Problem(msgspec.Struct, frozen=True, kw_only=True):
-    """A definition error as a value: serializable, and convertible back to a ``DefinitionError``."""
+class Problem(msgspec.Struct, frozen=True, kw_only=True, order=True):
+    """A definition error as a value: serializable, and convertible back to a :class:`DefinitionError`."""
 
-    problem: str
-    subject: str = ""
     file: str = ""
     line: int = 0
+    subject: str = ""
+    problem: str
     fix: str = ""
 
     def as_error(self) -> DefinitionError:
-        """Return the error that says the same."""
+        """Return the exception that says the same."""
         return DefinitionError(self.problem, subject=self.subject, file=self.file, line=self.line, fix=self.fix)
 
     def __str__(self) -> str:
@@ -55,8 +55,12 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
     """What a directory of definition modules declares.
 
     ``directory`` is the name of the definitions directory (``feature_defs``); the files of all locations are relative to
-    the project's root (``feature_defs/orders.py``). Names are unique within each mapping: of two declarations with the same
-    name neither is kept and ``problems`` says so.
+    the project's root (``feature_defs/orders.py``). Entities, sources, views and services are keyed by name, ordered by
+    file and then by place in the file. Only those without a problem are in them; of two declarations with the same name
+    neither is kept. ``broken`` gives the place of every view that was declared and has a problem, so that its dependents
+    can be told what blocks them. ``dependencies`` are the absolute paths of files that the modules imported from outside of
+    the definitions directory and of the Python environment. ``transient`` says that a module timed out or was killed, so
+    that loading again may give another result.
     """
 
     project: str
@@ -66,3 +70,6 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
     views: dict[str, View] = {}
     services: dict[str, Service] = {}
     problems: tuple[Problem, ...] = ()
+    broken: dict[str, Location] = {}
+    dependencies: tuple[str, ...] = ()
+    transient: bool = False
