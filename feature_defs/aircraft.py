@@ -1,12 +1,18 @@
 """How an aircraft is used, and how worn it may be."""
 
-import pyarrow as pa
-import pyarrow.compute as pc
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from fstore import FeatureView, agg, check, feature, transform
 
 from .entities import aircraft
 from .sources import flights, planes
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from fstore.interval import Interval
 
 
 class AircraftUsage(FeatureView):
@@ -30,11 +36,13 @@ class AircraftUsage(FeatureView):
     checks = [check.not_null("flights_30d"), check.in_range("air_minutes_7d", 0, 10_080)]
 
 
-def wear(interval, usage: pa.Table, planes: pa.Table) -> pa.Table:
+def wear(interval: Interval, usage: pa.Table, planes: pa.Table) -> pa.Table:
     """Score wear as air minutes of 30 days, weighted by the age of the aircraft in the year of the interval."""
-    joined = usage.select(["tailnum", "air_minutes_30d"]).join(
-        planes.select(["tailnum", "built"]), "tailnum", join_type="left outer"
-    )
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    flown = usage.select(["tailnum", "air_minutes_30d"])
+    joined = flown.join(planes.select(["tailnum", "built"]), "tailnum", join_type="left outer")
     age = pc.subtract(interval.end.year, joined["built"])
     weight = pc.add(1.0, pc.divide(pc.cast(pc.max_element_wise(age, 0, skip_nulls=False), "float64"), 20.0))
     score = pc.multiply(joined["air_minutes_30d"], pc.fill_null(weight, 1.0))

@@ -40,8 +40,8 @@ class OriginWeather(FeatureView):
     tags = {"domain": "weather"}
 
     sql = """
-        SELECT origin, avg(temp) AS temp_avg, min(visib) AS visib_min, max(wind_speed) AS wind_max, sum(precip) AS precip_sum,
-               arg_max(pressure, observed_at) AS pressure_last
+        SELECT origin, avg(temp) AS temp_avg, min(visib) AS visib_min, max(wind_speed) AS wind_max,
+               sum(precip) AS precip_sum, arg_max(pressure, observed_at) AS pressure_last
         FROM w
         GROUP BY origin
     """

@@ -44,7 +44,8 @@ class RouteRisk(FeatureView):
 
     sql = """
         SELECT r.origin, r.dest,
-               coalesce(r.arr_delay_avg_7d, 0) + 5 * coalesce(w.precip_sum, 0) + greatest(coalesce(w.wind_max, 0) - 25, 0) AS risk,
+               coalesce(r.arr_delay_avg_7d, 0) + 5 * coalesce(w.precip_sum, 0)
+                   + greatest(coalesce(w.wind_max, 0) - 25, 0) AS risk,
                t.movements_1d AS origin_movements,
                coalesce(w.visib_min < 3, false) AS low_visibility
         FROM r LEFT JOIN w USING (origin) LEFT JOIN t USING (origin)
