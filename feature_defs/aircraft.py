@@ -36,7 +36,7 @@ class AircraftUsage(FeatureView):
     checks = [check.not_null("flights_30d"), check.in_range("air_minutes_7d", 0, 10_080)]
 
 
-def wear(interval: Interval, usage: pa.Table, planes: pa.Table) -> pa.Table:
+def score_wear(interval: Interval, usage: pa.Table, planes: pa.Table) -> pa.Table:
     """Score wear as air minutes of 30 days, weighted by the age of the aircraft in the year of the interval."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -62,6 +62,6 @@ class AircraftWear(FeatureView):
 
     age = feature("int64", description="Years since the aircraft was built; null when unknown.")
     wear = feature("float64", description="Air minutes of 30 days, weighted by age.")
-    compute = transform(wear)
+    compute = transform(score_wear)
 
     checks = [check.in_range("wear", 0, None), check.in_range("age", 0, 80, severity="warn")]
