@@ -1,1 +1,1 @@
-"""OpenLineage events of a step, and their delivery."""
+"""OpenLineage events of a step's attempts, and their delivery to a backend."""
