@@ -1,0 +1,75 @@
+"""Which intervals of a view should be computed: those that are due and unpublished, or stale.
+
+A question to the publication log, not to a scheduler: so a pause or an outage leaves no holes, whoever asks next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+import msgspec
+
+from fstore.interval import Interval, merge_intervals
+from fstore.plan.steps import Step
+from fstore.registry.registry import Registry
+
+
+class Due(msgspec.Struct, frozen=True, kw_only=True):
+    """The intervals to compute now, oldest first, and how many more are due beyond the limit."""
+
+    intervals: tuple[Interval, ...]
+    remaining: int = 0
+
+
+def due_range(step: Step, now: datetime) -> Interval | None:
+    """Return the range of all intervals that are due at an instant (``end + lag <= now``), or None."""
+    until = now - step.lag
+    if step.end is not None:
+        until = min(until, step.end)
+    grid = step.schedule
+    first, last = grid.ceil(step.start), grid.floor(until)
+    return Interval(first, last) if first < last else None
+
+
+def intervals_within(step: Step, start: datetime, end: datetime) -> list[Interval]:
+    """Return the intervals of a view that lie within ``[start, end)`` and within the view's own life."""
+    until = end if step.end is None else min(end, step.end)
+    return step.schedule.intervals(max(start, step.start), until)
+
+
+def due_intervals(registry: Registry, step: Step, *, now: datetime, upto: datetime | None = None, limit: int) -> Due:
+    """Return what is unpublished or stale among the due intervals, oldest first, at most ``limit`` of them.
+
+    ``upto`` leaves out intervals that end after it. Intervals whose last audit blocked them are left out: the same data
+    would block them again; they are computed when asked for, or when an input was republished.
+    """
+    whole = due_range(step, now)
+    if whole is None:
+        return Due(intervals=())
+    whole = whole if upto is None else Interval(whole.start, min(whole.end, upto))
+    ledger = registry.ledger
+    published = [Interval(head.start, head.end) for head in ledger.heads(step.view, start=whole.start, end=whole.end)]
+    stale = set(ledger.stale(step.view))
+    blocked = set(ledger.blocked(step.view)) - stale
+    wanted: list[Interval] = []
+    for gap in subtract(whole, [*published, *blocked]):
+        wanted.extend(step.schedule.intervals(gap.start, gap.end))
+    wanted.extend(interval for interval in stale if whole.contains(interval))
+    ordered = sorted(set(wanted))
+    return Due(intervals=tuple(ordered[:limit]), remaining=max(0, len(ordered) - limit))
+
+
+def subtract(whole: Interval, parts: Iterable[Interval]) -> list[Interval]:
+    """Return what is left of an interval without the given ones, ascending."""
+    left: list[Interval] = []
+    cursor = whole.start
+    for part in merge_intervals(parts):
+        if part.start > cursor:
+            left.append(Interval(cursor, min(part.start, whole.end)))
+        cursor = max(cursor, part.end)
+        if cursor >= whole.end:
+            break
+    if cursor < whole.end:
+        left.append(Interval(cursor, whole.end))
+    return [interval for interval in left if interval.start < interval.end]
