@@ -27,6 +27,7 @@ never for a wrong definition or wrong data, always for an unreachable store.
     ├── StoreError
     │   ├── StoreUnavailable        cannot be reached now (retryable)
     │   ├── StoreReadOnly           reached, but refuses writes
+    │   ├── StoreFull               reached, but has no room left (retryable)
     │   ├── StoreMissing            was never created: run ``fstore apply``
     │   ├── StoreMismatch           another store than the one the registry knows
     │   ├── StoreCorrupt            a row or file that cannot be decoded
@@ -251,6 +252,13 @@ class StoreReadOnly(StoreError):
     """The store was reached and refuses writes."""
 
     code = "store_read_only"
+
+
+class StoreFull(StoreError):
+    """The store was reached, but its memory or disk is full."""
+
+    code = "store_full"
+    retryable = True
 
 
 class StoreMissing(StoreError):
