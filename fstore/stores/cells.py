@@ -1,0 +1,233 @@
+"""Cells: the bytes of one column's values inside packed rows.
+
+Takes an Arrow array of one type and gives numpy values of a fixed width, or one byte string per value for strings, binary
+and lists; and back. Bits survive: NaN payloads, -0.0 and null items of lists and vectors come back as they were. Null values
+are zeros or empty here; which values are null is the row's bitmap, not the cell's. No Python loop runs over values, save
+for reading lists of strings.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fstore.arrow import arrow_type
+from fstore.errors import StoreCorrupt
+from fstore.types import DataType
+
+Mask: TypeAlias = npt.NDArray[np.bool_]
+Offsets: TypeAlias = npt.NDArray[np.int64]
+Values: TypeAlias = npt.NDArray[np.generic]
+
+_WIDTHS = {"bool": 1, "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "float32": 4, "date": 4,
+           "int64": 8, "uint64": 8, "float64": 8, "timestamp": 8}  # fmt: skip
+_NOTHING = pa.scalar(b"", pa.large_binary())
+_ITEM_LENGTH = struct.Struct("<BI")
+
+
+class FixedCell:
+    """Values of a fixed width. ``dtype`` is what a value takes up in a row: raw bits, so that no arithmetic touches them."""
+
+    def __init__(self, type: DataType) -> None:
+        self.type, self.arrow_type = type, arrow_type(type)
+        if type.name == "vector" and type.item is not None:
+            self.item_bytes = _WIDTHS[type.item.name]
+            self.dtype = np.dtype((np.uint8, (type.size * self.item_bytes + (type.size + 7) // 8,)))
+        elif type.name == "decimal":
+            self.dtype = np.dtype(("<u8", (2,)))
+        else:
+            self.dtype = np.dtype(f"<u{_WIDTHS[type.name]}")
+
+    def pack(self, array: pa.Array) -> Values:
+        """Return the values as ``dtype``, zero where null."""
+        if self.type.name == "vector":
+            values = self._pack_vector(array)
+        elif self.type.name == "bool":
+            values = _raw(array.cast(pa.uint8()), self.dtype)
+        else:
+            values = _raw(array, self.dtype)
+        if array.null_count:
+            values = values.copy()
+            values[~valid_mask(array)] = 0
+        return values
+
+    def unpack(self, values: Values, valid: Mask) -> pa.Array:
+        """Return the Arrow array of values as :meth:`pack` gave them."""
+        count, validity = len(values), validity_buffer(valid)
+        values = np.ascontiguousarray(values)
+        if self.type.name == "vector":
+            return pa.Array.from_buffers(self.arrow_type, count, [validity], children=[self._unpack_items(values)])
+        data = np.packbits(values != 0, bitorder="little") if self.type.name == "bool" else values
+        return pa.Array.from_buffers(self.arrow_type, count, [validity, pa.py_buffer(data)])
+
+    def _pack_vector(self, array: pa.Array) -> Values:
+        size, count = self.type.size, len(array)
+        items = array.values.slice(array.offset * size, count * size)
+        values = np.zeros((count, self.dtype.shape[0]), np.uint8)
+        kept = valid_mask(items)
+        raw = _raw(items, np.dtype(f"<u{self.item_bytes}"))
+        if items.null_count:
+            raw = np.where(kept, raw, 0).astype(raw.dtype)
+        values[:, : size * self.item_bytes] = raw.view(np.uint8).reshape(count, size * self.item_bytes)
+        values[:, size * self.item_bytes :] = np.packbits(kept.reshape(count, size), axis=1, bitorder="little")
+        return values
+
+    def _unpack_items(self, values: Values) -> pa.Array:
+        size = self.type.size
+        kept = np.unpackbits(
+            values[:, size * self.item_bytes :].view(np.uint8), axis=1, count=size, bitorder="little"
+        ).astype(np.bool_)
+        data = np.ascontiguousarray(values[:, : size * self.item_bytes])
+        buffers = [validity_buffer(kept.reshape(-1)), pa.py_buffer(data)]
+        return pa.Array.from_buffers(self.arrow_type.value_type, len(values) * size, buffers)
+
+
+class BytesCell:
+    """Strings and binary: their bytes."""
+
+    def __init__(self, type: DataType) -> None:
+        self.type, self.arrow_type = type, arrow_type(type)
+
+    def pack(self, array: pa.Array) -> pa.Array:
+        """Return one large_binary per value, empty where null."""
+        return array.cast(pa.large_binary()).fill_null(_NOTHING)
+
+    def unpack(self, cells: pa.Array, valid: Mask) -> pa.Array:
+        """Return the Arrow array of cells as :meth:`pack` gave them. Raises StoreCorrupt on bytes that are not UTF-8."""
+        try:
+            return pc.if_else(pa.array(valid), cells, None).cast(self.arrow_type)
+        except pa.ArrowInvalid as error:
+            raise StoreCorrupt(f"a stored string is not UTF-8: {error}") from None
+
+
+class ListCell:
+    """Lists: their items one after the other, each with a byte that says whether it is there."""
+
+    def __init__(self, type: DataType) -> None:
+        if type.item is None:
+            raise ValueError(f"{type} has no item type")
+        self.type, self.arrow_type = type, arrow_type(type)
+        self.item = FixedCell(type.item) if type.item.name not in ("string", "binary") else BytesCell(type.item)
+        if isinstance(self.item, FixedCell):
+            self.item_dtype = np.dtype([("valid", np.uint8), ("value", self.item.dtype)])
+
+    def pack(self, array: pa.Array) -> pa.Array:
+        """Return one large_binary per value, empty where null."""
+        ends = array.offsets.to_numpy().astype(np.int64)
+        items = array.values.slice(ends[0], ends[-1] - ends[0])
+        ends = ends - ends[0]
+        kept = valid_mask(items)
+        if isinstance(self.item, FixedCell):
+            records = np.zeros(len(items), self.item_dtype)
+            records["valid"], records["value"] = kept, self.item.pack(items)
+            cells = _binary(ends * self.item_dtype.itemsize, records.view(np.uint8))
+        else:
+            texts = self.item.pack(items)
+            heads = np.zeros(len(items), np.dtype([("valid", np.uint8), ("length", "<u4")]))
+            heads["valid"], heads["length"] = kept, pc.binary_length(texts).to_numpy()
+            joined = join(fixed_binary(heads), texts)
+            cells = _binary(offsets_of(joined)[ends], data_of(joined))
+        if array.null_count:
+            cells = pc.if_else(array.is_valid(), cells, _NOTHING)
+        return cells
+
+    def unpack(self, cells: pa.Array, valid: Mask) -> pa.Array:
+        """Return the Arrow array of cells as :meth:`pack` gave them. Raises StoreCorrupt on a cell cut short."""
+        offsets, data = offsets_of(cells), data_of(cells)
+        if isinstance(self.item, FixedCell):
+            ends, remainder = np.divmod(offsets - offsets[0], self.item_dtype.itemsize)
+            if remainder.any():
+                raise StoreCorrupt(f"a stored {self.type} is cut short")
+            records = np.frombuffer(data[offsets[0] : offsets[-1]].tobytes(), self.item_dtype)
+            items = self.item.unpack(records["value"], records["valid"] != 0)
+        else:
+            ends, texts = self._read_texts(cells)
+            items = pa.array(texts, self.item.arrow_type)
+        buffers = [validity_buffer(valid), pa.py_buffer(ends.astype(np.int32))]
+        return pa.Array.from_buffers(self.arrow_type, len(cells), buffers, children=[items])
+
+    def _read_texts(self, cells: pa.Array) -> tuple[Offsets, list[bytes | None]]:
+        texts: list[bytes | None] = []
+        ends = [0]
+        for cell in cells.to_pylist():
+            at = 0
+            while at < len(cell):
+                if at + _ITEM_LENGTH.size > len(cell):
+                    raise StoreCorrupt(f"a stored {self.type} is cut short")
+                present, length = _ITEM_LENGTH.unpack_from(cell, at)
+                at += _ITEM_LENGTH.size + length
+                if at > len(cell):
+                    raise StoreCorrupt(f"a stored {self.type} is cut short")
+                texts.append(cell[at - length : at] if present else None)
+            ends.append(len(texts))
+        return np.array(ends, np.int64), texts
+
+
+VariableCell = BytesCell | ListCell
+Cell = FixedCell | BytesCell | ListCell
+
+
+def cell_of(type: DataType) -> Cell:
+    """Return the cell of a type."""
+    if type.name in ("string", "binary"):
+        return BytesCell(type)
+    return ListCell(type) if type.name == "list" else FixedCell(type)
+
+
+# -- Arrow and numpy --------------------------------------------------------------------------------------------------
+
+
+def valid_mask(array: pa.Array) -> Mask:
+    """Return which values are not null."""
+    if not array.null_count:
+        return np.ones(len(array), np.bool_)
+    return array.is_valid().to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+
+
+def validity_buffer(valid: Mask) -> pa.Buffer | None:
+    """Return Arrow's validity bitmap, or None when every value is there."""
+    return None if valid.all() else pa.py_buffer(np.packbits(valid, bitorder="little"))
+
+
+def fixed_binary(records: Values) -> pa.Array:
+    """Return fixed-width records as a large_binary array over the same memory."""
+    offsets = np.arange(len(records) + 1, dtype=np.int64) * records.dtype.itemsize
+    return _binary(offsets, records)
+
+
+def join(*parts: pa.Array) -> pa.Array:
+    """Concatenate large_binary arrays value by value."""
+    return pc.binary_join_element_wise(*parts, _NOTHING) if len(parts) > 1 else parts[0]
+
+
+def offsets_of(array: pa.Array) -> Offsets:
+    """Return the offsets of a large_binary array, one more than its values."""
+    return np.frombuffer(array.buffers()[1], np.int64)[array.offset : array.offset + len(array) + 1]
+
+
+def data_of(array: pa.Array) -> npt.NDArray[np.uint8]:
+    """Return the bytes that the offsets of a large_binary array point into."""
+    buffer = array.buffers()[2]
+    return np.frombuffer(buffer, np.uint8) if buffer is not None else np.zeros(0, np.uint8)
+
+
+def _binary(offsets: Offsets, data: Values) -> pa.Array:
+    buffers = [None, pa.py_buffer(np.ascontiguousarray(offsets)), pa.py_buffer(np.ascontiguousarray(data))]
+    return pa.Array.from_buffers(pa.large_binary(), len(offsets) - 1, buffers)
+
+
+def _raw(array: pa.Array, dtype: np.dtype[np.generic]) -> Values:
+    """View a primitive array's values as raw bits, whatever lies where it is null."""
+    buffer = array.buffers()[1]
+    if buffer is None:
+        return np.zeros((len(array), *dtype.shape), dtype.base)
+    width = dtype.itemsize
+    flat = np.frombuffer(buffer, dtype.base)
+    start = array.offset * width // dtype.base.itemsize
+    stop = (array.offset + len(array)) * width // dtype.base.itemsize
+    return flat[start:stop].reshape(len(array), *dtype.shape)

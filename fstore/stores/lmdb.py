@@ -1,0 +1,383 @@
+"""The embedded online store: one LMDB environment in a directory, shared by the processes of one machine.
+
+Takes and gives encoded rows by key. A write is acknowledged after its commit has been synced to disk; a process killed in
+the middle of one leaves the last commit. Writers of all processes take turns, so compare-and-set needs no more than a
+transaction; readers never wait. The map grows by itself. Meant for a local disk: LMDB's locks do not work on a network one.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeAlias, TypeVar
+
+import lmdb
+
+from fstore.errors import (
+    StoreCorrupt,
+    StoreError,
+    StoreFull,
+    StoreMismatch,
+    StoreMissing,
+    StoreReadOnly,
+    StoreUnavailable,
+)
+from fstore.stores.online import Floor, OnlineView, ViewRows, decode_floor, encode_floor, newest_per_key
+
+Result = TypeVar("Result")
+Work: TypeAlias = "Callable[[lmdb.Transaction[bytes]], Result]"
+
+_FIRST_MAP_BYTES = 1 << 30
+_MAX_READERS = 1024
+_COMMIT_ROWS = 100_000
+_PREFIX_BYTES = 12
+_LONGEST_KEY = 511 - _PREFIX_BYTES
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+class LmdbStore:
+    """An :class:`~fstore.stores.online.OnlineStore` in a directory."""
+
+    def __init__(self, path: str | Path, project: str) -> None:
+        self.path, self.project = Path(path), project
+        self._held: _Environment | None = None
+
+    def create(self, store_id: str) -> None:
+        """Make the directory and the environment, and write the id."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._error(error) from error
+
+        def write_id(transaction: lmdb.Transaction[bytes]) -> None:
+            found = transaction.get(self._id_key)
+            if found is None:
+                transaction.put(self._id_key, store_id.encode())
+            elif found != store_id.encode():
+                raise StoreMismatch(
+                    f"the online store at {self.path} has id {found.decode()}, not {store_id}: it belongs to another "
+                    "registry. Correct FSTORE_ONLINE_URL or FSTORE_REGISTRY_URL."
+                )
+
+        self._run(write_id, write=True, create=True)
+
+    def store_id(self) -> str | None:
+        """Return the id, or None when there is no environment or the project is not in it."""
+        if not self._data_file.exists():
+            return None
+        found = self._run(lambda transaction: transaction.get(self._id_key))
+        return None if found is None else found.decode()
+
+    def write_rows(self, view: OnlineView, keys: Sequence[bytes], rows: Sequence[bytes]) -> int:
+        """Write in commits of a bounded size, each synced; keys are sorted, which is how they lie in the tree."""
+        keys, rows = newest_per_key(keys, rows)
+        pairs = sorted(zip(_row_keys(view, keys), rows, strict=True))
+        written = 0
+        for start in range(0, len(pairs), _COMMIT_ROWS):
+            written += self._write(pairs[start : start + _COMMIT_ROWS])
+        return written
+
+    def read_rows(self, view: OnlineView, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Return the stored row of each key, or None."""
+        return self.read_view(view, keys).rows
+
+    def read_view(self, view: OnlineView, keys: Sequence[bytes]) -> ViewRows:
+        """Return rows and floor from one read transaction."""
+        stored_keys = _row_keys(view, keys)
+
+        def read(transaction: lmdb.Transaction[bytes]) -> ViewRows:
+            self._check_created(transaction)
+            get = transaction.get
+            floor = decode_floor(get(_floor_key(view)))
+            return ViewRows(floor=floor, rows=[get(key) for key in stored_keys])
+
+        return self._run(read)
+
+    def floor(self, view: OnlineView) -> Floor | None:
+        """Return the view's floor, or None."""
+        return self.read_view(view, ()).floor
+
+    def raise_floor(self, view: OnlineView, floor: Floor) -> None:
+        """Raise the floor in a transaction of its own."""
+        self._write([(_floor_key(view), encode_floor(floor))])
+
+    def close(self) -> None:
+        """Release the environment, which closes with its last user in this process."""
+        with _LOCK:
+            held, self._held = self._held, None
+            if held is not None:
+                held.release()
+
+    # -- parts --------------------------------------------------------------------------------------------------------
+
+    @property
+    def _data_file(self) -> Path:
+        return self.path / "data.mdb"
+
+    @property
+    def _id_key(self) -> bytes:
+        return _prefix("id", self.project)
+
+    def _write(self, pairs: list[tuple[bytes, bytes]]) -> int:
+        """Put the pairs that are newer than what is there, in one synced commit."""
+
+        def compare_and_set(transaction: lmdb.Transaction[bytes]) -> int:
+            self._check_created(transaction)
+            with transaction.cursor() as cursor:
+                stored = dict(cursor.getmulti([key for key, _ in pairs]))
+                winners = pairs
+                if stored:
+                    winners = [(key, row) for key, row in pairs if key not in stored or row[:8] > stored[key][:8]]
+                cursor.putmulti(winners)
+                return len(winners)
+
+        return self._run(compare_and_set, write=True)
+
+    def _check_created(self, transaction: lmdb.Transaction[bytes]) -> None:
+        if transaction.get(self._id_key) is None:
+            raise self._missing()
+
+    def _missing(self) -> StoreMissing:
+        return StoreMissing(
+            f"there is no online store of project {self.project!r} at {self.path}: run `fstore apply` to create it, or "
+            "correct FSTORE_ONLINE_URL"
+        )
+
+    def _run(
+        self, work: Callable[[lmdb.Transaction[bytes]], Result], *, write: bool = False, create: bool = False
+    ) -> Result:
+        """Run ``work`` in a transaction and commit it, again when the map had to grow or another process grew it."""
+        cleared = False
+        while True:
+            try:
+                environment = self._environment(create=create)
+                with environment.transaction(write=write) as transaction:
+                    if transaction is not None:
+                        return work(transaction)
+            except lmdb.MapFullError:
+                environment.grow()
+            except lmdb.MapResizedError:
+                environment.adopt_size()
+            except lmdb.ReadersFullError as error:
+                if cleared:
+                    raise self._error(error) from error
+                environment.clear_dead_readers()
+                cleared = True
+            except (lmdb.Error, OSError) as error:
+                if isinstance(error, lmdb.PanicError):
+                    with _LOCK:
+                        environment.close()  # nothing more can be done with it since a sync failed
+                raise self._error(error) from error
+
+    def _environment(self, *, create: bool) -> _Environment:
+        """Return the open environment, or open it: the first time, after a fork and when its file was replaced."""
+        try:
+            identity = _identity(self._data_file)
+        except FileNotFoundError:
+            if not create:
+                raise self._missing() from None
+            identity = None
+        with _LOCK:
+            held = self._held
+            if held is None or held.closed or held.identity != identity:
+                self._held = None
+                if held is not None:
+                    held.release()
+                held = self._held = _acquire(self.path)
+            return held
+
+    def _error(self, error: lmdb.Error | OSError) -> StoreError:
+        """Return the store's error for what LMDB or the file system raised."""
+        number = error.errno if isinstance(error, OSError) else error.code
+        where, reason = f"the online store at {self.path}", str(error)
+        if number in _REFUSED or isinstance(error, lmdb.ReadonlyError):
+            return StoreReadOnly(f"{where} refuses writes: {reason}. Give this user write permission on the directory.")
+        if number in _NO_ROOM:
+            return StoreFull(f"{where} has no room left on its disk ({reason}); what was acknowledged before is kept")
+        if isinstance(error, lmdb.InvalidError | lmdb.CorruptedError | lmdb.VersionMismatchError | lmdb.PageNotFoundError):
+            return StoreCorrupt(
+                f"{where} cannot be read: {reason}. Delete the directory, run `fstore apply` and fill it again."
+            )
+        if number in (errno.ENOTDIR, errno.EEXIST):
+            return StoreError(f"{where} cannot be made: {reason}")
+        return StoreUnavailable(f"{where} is not available now: {reason}")
+
+
+# -- keys -------------------------------------------------------------------------------------------------------------
+
+
+def _prefix(*parts: object) -> bytes:
+    return hashlib.sha256("\0".join(map(str, parts)).encode()).digest()[:_PREFIX_BYTES]
+
+
+def _floor_key(view: OnlineView) -> bytes:
+    return _prefix("floor", view.project, view.view, view.generation)
+
+
+def _row_keys(view: OnlineView, keys: Sequence[bytes]) -> list[bytes]:
+    """Prefix keys with their view; those longer than LMDB allows are hashed, under a prefix of their own."""
+    prefix = _prefix("row", view.project, view.view, view.generation)
+    if max(map(len, keys), default=0) <= _LONGEST_KEY:
+        return [prefix + key for key in keys]
+    hashed = _prefix("hashed row", view.project, view.view, view.generation)
+    return [prefix + key if len(key) <= _LONGEST_KEY else hashed + hashlib.sha256(key).digest() for key in keys]
+
+
+# -- the environment --------------------------------------------------------------------------------------------------
+
+
+class _Environment:
+    """An open LMDB environment: one per directory and process, because LMDB's locks belong to the process.
+
+    Transactions go on side by side; resizing the map and closing wait until there is none and let none begin.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.environment = _open(path)
+        self.identity = _identity(path / "data.mdb")
+        self.closed = False
+        self.users = 0
+        self._inside = 0
+        self._condition = threading.Condition()
+
+    @contextmanager
+    def transaction(self, *, write: bool) -> Iterator[lmdb.Transaction[bytes] | None]:
+        """Begin a transaction, and commit it unless an error is raised; gives None when the environment was closed."""
+        with self._condition:
+            self._inside += 1
+        try:
+            if self.closed:
+                yield None
+                return
+            if write and self.environment.flags()["readonly"]:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            with self.environment.begin(write=write, buffers=False) as transaction:
+                yield transaction
+        finally:
+            with self._condition:
+                self._inside -= 1
+                self._condition.notify_all()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        with self._condition:
+            self._condition.wait_for(lambda: self._inside == 0)
+            yield
+
+    def grow(self) -> None:
+        """Double the map: a transaction did not fit."""
+        with self._alone():
+            if not self.closed:
+                self.environment.set_mapsize(self.environment.info()["map_size"] * 2)
+
+    def adopt_size(self) -> None:
+        """Take over the map size that another process has set."""
+        with self._alone():
+            if not self.closed:
+                self.environment.set_mapsize(0)
+
+    def clear_dead_readers(self) -> None:
+        """Free the reader slots of processes that were killed."""
+        with self._alone():
+            if not self.closed:
+                self.environment.reader_check()
+
+    def release(self) -> None:
+        """Give up one use, and close after the last. Needs the lock of the module."""
+        self.users -= 1
+        if self.users <= 0:
+            self.close()
+
+    def close(self) -> None:
+        """Close for every user, who will open another. Needs the lock of the module."""
+        with self._alone():
+            if not self.closed:
+                self.closed = True
+                self.environment.close()
+        for place in [place for place, environment in _OPEN.items() if environment is self]:
+            del _OPEN[place]
+
+    def pause(self) -> None:
+        """Wait for the transactions of other threads, and let none begin until :meth:`resume`."""
+        self._condition.acquire()
+        self._condition.wait_for(lambda: self._inside == 0)
+
+    def resume(self) -> None:
+        """Let transactions begin again."""
+        self._condition.release()
+
+
+_OPEN: dict[str, _Environment] = {}
+_LOCK = threading.RLock()
+"""Guards ``_OPEN`` and who uses which environment; taken before an environment's own condition, never after it."""
+
+
+def _acquire(path: Path) -> _Environment:
+    """Return the process's environment of a directory, opened by the first who asks. Needs the lock of the module."""
+    place = str(path.resolve())
+    environment = _OPEN.get(place)
+    if environment is not None and environment.identity != _current_identity(path):
+        environment.close()
+        environment = None
+    if environment is None:
+        environment = _OPEN[place] = _Environment(path)
+    environment.users += 1
+    return environment
+
+
+def _open(path: Path) -> lmdb.Environment:
+    """Open for writing if that is allowed, else for reading with the lock file, else without it."""
+    try:
+        return lmdb.open(str(path), map_size=_FIRST_MAP_BYTES, max_readers=_MAX_READERS, mode=0o664, readahead=False)
+    except (lmdb.Error, OSError) as error:
+        if (error.errno if isinstance(error, OSError) else error.code) not in _REFUSED:
+            raise
+    try:
+        return lmdb.open(str(path), readonly=True, create=False, max_readers=_MAX_READERS, readahead=False)
+    except (lmdb.Error, OSError):
+        return lmdb.open(str(path), readonly=True, create=False, lock=False, readahead=False)
+
+
+def _identity(file: Path) -> tuple[int, int]:
+    status = file.stat()
+    return status.st_dev, status.st_ino
+
+
+def _current_identity(path: Path) -> tuple[int, int] | None:
+    try:
+        return _identity(path / "data.mdb")
+    except FileNotFoundError:
+        return None
+
+
+# LMDB forbids using an environment after a fork, and the binding forbids opening it twice. So a fork waits until no thread
+# is in a transaction, and the child closes what it inherited: the parent's locks and reader slots stay as they are.
+
+
+def _before_fork() -> None:
+    _LOCK.acquire()
+    for environment in _OPEN.values():
+        environment.pause()
+
+
+def _after_fork_in_parent() -> None:
+    for environment in _OPEN.values():
+        environment.resume()
+    _LOCK.release()
+
+
+def _after_fork_in_child() -> None:
+    for environment in list(_OPEN.values()):
+        environment.resume()
+        environment.close()
+    _LOCK.release()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

@@ -1,0 +1,170 @@
+"""The online store: one packed row per view, generation and key, for reads by key.
+
+Rows are byte strings from ``fstore.stores.encoding``. Every write is a compare-and-set: a row is kept if and only if its
+sequence is above that of the row already there, atomically per key, whoever else writes. That makes writing safe to repeat
+and safe to run twice at once. A view's floor says up to which publication the store is complete; readers treat rows of
+snapshot views below it as absent. The store knows nothing of features, ttl or which rows ought to be there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+import msgspec
+import pyarrow as pa
+
+from fstore.errors import StoreCorrupt
+from fstore.stores.encoding import RowCodec, row_sequence
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FLOOR_BYTES = 16
+_WRITE_ROWS = 50_000
+
+
+class OnlineView(msgspec.Struct, frozen=True, kw_only=True):
+    """Names one copy of one view in the store."""
+
+    project: str
+    view: str
+    generation: int
+
+
+class Floor(msgspec.Struct, frozen=True, kw_only=True):
+    """The newest publication of a view that is completely in the store, and the end of its interval."""
+
+    sequence: int
+    end: datetime
+
+
+class ViewRows(msgspec.Struct, frozen=True, kw_only=True):
+    """A view's rows in the order of the keys asked for (None: no row), and its floor at the same moment."""
+
+    floor: Floor | None
+    rows: list[bytes | None]
+
+
+class AppliedRows(msgspec.Struct, frozen=True, kw_only=True):
+    """How many rows were written, and how many were left out because the store has the same sequence or a newer one."""
+
+    written: int
+    skipped: int
+
+
+class OnlineStore(Protocol):
+    """Keeps encoded rows. Safe to use from several threads; after a fork, in parent and child.
+
+    Every method but :meth:`create` and :meth:`store_id` raises StoreMissing when the store was never created or was emptied
+    since, and StoreUnavailable, StoreReadOnly or StoreFull as they befall it.
+    """
+
+    def create(self, store_id: str) -> None:
+        """Create the store under an id; nothing happens if it has it. Raises StoreMismatch if it has another."""
+        ...
+
+    def store_id(self) -> str | None:
+        """Return the store's id, or None when it was never created."""
+        ...
+
+    def write_rows(self, view: OnlineView, keys: Sequence[bytes], rows: Sequence[bytes]) -> int:
+        """Write the rows that are newer than what is there, durably as the store can, and return how many those were.
+
+        Of two rows for one key the one of the higher sequence counts. Atomic per key, not as a whole: after an error some
+        rows may be there, and repeating the call is safe.
+        """
+        ...
+
+    def read_rows(self, view: OnlineView, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Return the stored row of each key, tombstones and rows below the floor included, or None."""
+        ...
+
+    def read_view(self, view: OnlineView, keys: Sequence[bytes]) -> ViewRows:
+        """Return the rows and the floor as of one moment, so that rows are never judged by a floor raised after them."""
+        ...
+
+    def floor(self, view: OnlineView) -> Floor | None:
+        """Return the view's floor, or None when the store was never filled (or was flushed)."""
+        ...
+
+    def raise_floor(self, view: OnlineView, floor: Floor) -> None:
+        """Raise the view's floor; one that is already as high stays. Atomic."""
+        ...
+
+    def close(self) -> None:
+        """Release connections and files; a closed store opens again when it is used."""
+        ...
+
+
+def apply_rows(
+    store: OnlineStore,
+    view: OnlineView,
+    codec: RowCodec,
+    batches: Iterable[pa.RecordBatch],
+    sequence: int,
+    *,
+    progress: Callable[[int], None] | None = None,
+) -> AppliedRows:
+    """Write the rows of a publication: key columns, ``event_timestamp`` and features, in bounded memory.
+
+    ``progress`` is told the number of rows done so far after each chunk. When this returns all rows are acknowledged.
+    """
+    written = done = 0
+    for chunk in _chunks(batches):
+        written += store.write_rows(view, codec.encode_keys(chunk), codec.encode_rows(chunk, sequence))
+        done += chunk.num_rows
+        if progress is not None:
+            progress(done)
+    return AppliedRows(written=written, skipped=done - written)
+
+
+def apply_tombstones(store: OnlineStore, view: OnlineView, codec: RowCodec, keys: pa.Table, sequence: int) -> AppliedRows:
+    """Write tombstones for keys whose last row a publication withdrew."""
+    encoded = codec.encode_keys(keys)
+    written = store.write_rows(view, encoded, codec.tombstones(len(encoded), sequence))
+    return AppliedRows(written=written, skipped=len(encoded) - written)
+
+
+def newest_per_key(keys: Sequence[bytes], rows: Sequence[bytes]) -> tuple[Sequence[bytes], Sequence[bytes]]:
+    """Return keys and rows with the row of the highest sequence (the last of several) for each key that occurs twice."""
+    if len(keys) != len(rows):
+        raise ValueError(f"{len(keys)} keys were given for {len(rows)} rows")
+    if len(set(keys)) == len(keys):
+        return keys, rows
+    newest: dict[bytes, bytes] = {}
+    for key, row in zip(keys, rows, strict=True):
+        if key not in newest or row[:8] >= newest[key][:8]:
+            newest[key] = row
+    return list(newest), list(newest.values())
+
+
+def encode_floor(floor: Floor) -> bytes:
+    """Return a floor as a row of nothing but its two numbers, so that it is raised by the same compare-and-set."""
+    micros = (floor.end - _EPOCH) // timedelta(microseconds=1)
+    return floor.sequence.to_bytes(8, "big") + micros.to_bytes(8, "big", signed=True)
+
+
+def decode_floor(value: bytes | None) -> Floor | None:
+    """Return the floor that :func:`encode_floor` wrote."""
+    if value is None:
+        return None
+    if len(value) != _FLOOR_BYTES:
+        raise StoreCorrupt(f"a stored floor has {len(value)} bytes instead of {_FLOOR_BYTES}")
+    micros = int.from_bytes(value[8:], "big", signed=True)
+    return Floor(sequence=row_sequence(value), end=_EPOCH + timedelta(microseconds=micros))
+
+
+def _chunks(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """Cut and gather batches into chunks large enough to be worth a commit and small enough for the memory."""
+    gathered: list[pa.RecordBatch] = []
+    rows = 0
+    for batch in batches:
+        for start in range(0, batch.num_rows, _WRITE_ROWS):
+            part = batch.slice(start, _WRITE_ROWS)
+            if rows + part.num_rows > _WRITE_ROWS and gathered:
+                yield pa.Table.from_batches(gathered)
+                gathered, rows = [], 0
+            gathered.append(part)
+            rows += part.num_rows
+    if rows:
+        yield pa.Table.from_batches(gathered)
