@@ -18,7 +18,7 @@ from fstore.interval import Interval
 if TYPE_CHECKING:
     from fstore.engines.engine import Engine, FilesRelation
     from fstore.plan.steps import Step
-    from fstore.registry.ledger import Head
+    from fstore.registry.records import Head
     from fstore.registry.registry import Registry
     from fstore.settings import Settings
     from fstore.stores.offline import OfflineStore

@@ -26,7 +26,7 @@ from fstore.plan.steps import (
     Step,
     ViewInput,
 )
-from fstore.registry.ledger import Head, Pin
+from fstore.registry.records import Head, Pin
 from fstore.registry.registry import Registry
 from fstore.types import Column
 
@@ -124,9 +124,7 @@ def head_of(heads: Sequence[Head], interval: Interval) -> Head | None:
     return None
 
 
-def _relation(
-    backends: Backends, item: object, resolved: ResolvedInputs, interval: Interval, end: datetime
-) -> Relation:
+def _relation(backends: Backends, item: object, resolved: ResolvedInputs, interval: Interval, end: datetime) -> Relation:
     match item:
         case EventInput():
             return event_relation(item, end, end)

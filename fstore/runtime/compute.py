@@ -1,0 +1,269 @@
+"""Compute a step over intervals: begin an attempt, and write its immutable Parquet files.
+
+Takes a prepared step (see ``fstore.runtime.preparation``) and intervals; leaves an attempt whose files are recorded, to be
+audited next. Publishes nothing: until ``materialize`` the rows are visible to nobody. A failed attempt is recorded with its
+error, and its files are left for the sweeper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from typing import assert_never
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fstore.arrow import arrow_schema, schema_id
+from fstore.backends import Backends
+from fstore.engines.engine import ArrowRelation, EventRelation, IntervalsRelation, Query
+from fstore.errors import FStoreError, InputsNotReady, OutputMismatch
+from fstore.interval import Interval
+from fstore.lineage.run import ParentRun
+from fstore.plan.steps import EVENT_TIMESTAMP, AggregateStep, EventInput, PythonStep, SqlStep, Step
+from fstore.registry.records import Attempt
+from fstore.runtime.events import EventBuilder
+from fstore.runtime.inputs import MissingInput, ResolvedInputs, event_relation, relations_for, resolve_inputs
+from fstore.runtime.python_function import load_function
+from fstore.types import DataFile
+
+CHUNK_ROWS = 2_000_000
+"""Rows of SQL and Python views that are held in memory before they are written to a file."""
+
+Progress = Callable[[int, int], None]
+"""Told how many of how many intervals are computed."""
+
+
+class Computed(msgspec.Struct, frozen=True, kw_only=True):
+    """What was computed: the attempt, its rows, and the intervals left out because an input is not published.
+
+    ``ignored_rows`` are source rows without a key or a time.
+    """
+
+    attempt: int
+    intervals: tuple[Interval, ...]
+    missing: tuple[MissingInput, ...]
+    rows: int
+    ignored_rows: int
+
+
+def compute_attempt(
+    backends: Backends, step: Step, intervals: Sequence[Interval], run_id: str, *,
+    parent: ParentRun | None = None, progress: Progress | None = None,
+) -> Computed:  # fmt: skip
+    """Begin an attempt over the intervals whose inputs are published, and compute them into files.
+
+    Raises InputsNotReady when that is none of them, and what the engine or the user's code raises, after the attempt was
+    recorded as failed.
+    """
+    resolved = resolve_inputs(backends.registry, step, intervals)
+    if not resolved.ready:
+        raise InputsNotReady(_not_ready(step, resolved.missing))
+    ledger = backends.registry.ledger
+    build = EventBuilder(backends)
+
+    def started(attempt: Attempt) -> list[str]:
+        return [build("START", attempt, parent=parent)]
+
+    attempt = ledger.begin(step, resolved.ready, run_id, resolved.pins, lineage_events=started)
+    try:
+        backends.offline.prepare_directory(backends.offline.attempt_directory(step.view, attempt.generation, attempt.id))
+        files = list(_write_files(backends, attempt, resolved, progress))
+        ignored = _ignored_rows(backends, step, resolved.ready)
+    except Exception as error:
+        message = str(error) if isinstance(error, FStoreError) else f"{type(error).__name__}: {error}"
+        ledger.fail(attempt.id, message, lineage_events=[build("FAIL", attempt, parent=parent, error=message)])
+        raise
+    ledger.record_files(attempt.id, files)
+    return Computed(
+        attempt=attempt.id,
+        intervals=resolved.ready,
+        missing=resolved.missing,
+        rows=sum(file.rows for file in files),
+        ignored_rows=ignored,
+    )
+
+
+def _write_files(
+    backends: Backends, attempt: Attempt, resolved: ResolvedInputs, progress: Progress | None
+) -> Iterator[DataFile]:
+    step = attempt.step
+    writer = FileWriter(backends, step, backends.offline.attempt_directory(attempt.view, attempt.generation, attempt.id))
+    match step:
+        case AggregateStep():
+            yield writer.write_query(
+                _range_query(step, resolved.ready), Interval(resolved.ready[0].start, resolved.ready[-1].end)
+            )
+            if progress:
+                progress(len(resolved.ready), len(resolved.ready))
+        case SqlStep() | PythonStep():
+            for done, interval in enumerate(resolved.ready, start=1):
+                for batch in _interval_batches(backends, step, resolved, interval):
+                    yield from writer.add(batch, interval)
+                if progress:
+                    progress(done, len(resolved.ready))
+            yield from writer.finish()
+        case _:
+            assert_never(step)
+
+
+def _range_query(step: AggregateStep, intervals: Sequence[Interval]) -> Query:
+    """Return the one query that computes all intervals of a windowed view."""
+    return Query(
+        sql=step.sql if len(intervals) > 1 else step.single_sql,
+        relations={
+            "events": _events(step, intervals),
+            "intervals": IntervalsRelation(intervals=tuple(intervals)),
+        },
+    )
+
+
+def _events(step: AggregateStep, intervals: Sequence[Interval]) -> EventRelation:
+    (item,) = (item for item in step.inputs if isinstance(item, EventInput))
+    keys = [column.name for column in step.keys]
+    return event_relation(item, min(i.end for i in intervals), max(i.end for i in intervals), keys)
+
+
+def _interval_batches(
+    backends: Backends, step: SqlStep | PythonStep, resolved: ResolvedInputs, interval: Interval
+) -> Iterator[pa.Table]:
+    """Yield the rows of one interval with the step's columns, cut to the interval."""
+    relations = relations_for(backends, step, resolved, interval)
+    parameters = {"start": interval.start, "end": interval.end}
+    match step:
+        case SqlStep():
+            used = {name: value for name, value in parameters.items() if f"${name}" in step.sql}
+            with backends.engine.read(Query(sql=step.sql, relations=relations, parameters=used)) as reader:
+                for batch in reader:
+                    yield conform(pa.table(batch), step, interval)
+        case PythonStep():
+            function = load_function(backends.settings.definitions_dir, step)
+            arguments: dict[str, object] = {}
+            for alias, relation in relations.items():
+                with backends.engine.read(Query(sql=f'SELECT * FROM "{alias}"', relations={alias: relation})) as reader:
+                    arguments[alias] = reader.read_all()
+            if "interval" in step.function.parameters:
+                arguments["interval"] = interval
+            yield conform(function(arguments), step, interval)
+        case _:
+            assert_never(step)
+
+
+def conform(table: pa.Table, step: Step, interval: Interval) -> pa.Table:
+    """Return a view's output with exactly the published columns and types, cut to the interval.
+
+    Snapshot views get ``event_timestamp`` set to the interval's end. Raises OutputMismatch for columns that are missing or
+    not declared, values that do not fit their type, and null keys.
+    """
+    schema = arrow_schema(step.columns())
+    if step.kind == "snapshot":
+        stamp = pa.repeat(pa.scalar(interval.end, pa.timestamp("us", tz="UTC")), table.num_rows)
+        if EVENT_TIMESTAMP not in table.column_names:
+            table = table.append_column(EVENT_TIMESTAMP, stamp)
+    _check_columns(step, table.column_names, schema.names)
+    columns = [_cast(step, table[field.name], field) for field in schema]
+    result = pa.table(columns, schema=schema)
+    for key in step.keys:
+        if result[key.name].null_count:
+            raise OutputMismatch(
+                f"{_subject(step)} gave {result[key.name].null_count} row(s) with a null in key {key.name!r} for interval "
+                f"{interval}; a row without a key describes nothing: leave such rows out",
+                view=step.view,
+            )
+    if step.kind == "event":
+        times = result[EVENT_TIMESTAMP]
+        inside = pc.and_(pc.greater_equal(times, _instant(interval.start)), pc.less(times, _instant(interval.end)))
+        result = result.filter(inside)
+    return result
+
+
+class FileWriter:
+    """Writes an attempt's files; collects rows of consecutive intervals until there are enough for one."""
+
+    def __init__(self, backends: Backends, step: Step, directory: str, *, prefix: str = "part") -> None:
+        self._backends, self._step, self._directory, self._prefix = backends, step, directory, prefix
+        self._schema = arrow_schema(step.columns())
+        self._tables: list[pa.Table] = []
+        self._range: Interval | None = None
+        self._parts = 0
+
+    def add(self, table: pa.Table, interval: Interval) -> Iterator[DataFile]:
+        """Take rows of an interval, and yield the file written if it was time for one."""
+        self._tables.append(table)
+        self._range = Interval(self._range.start if self._range else interval.start, interval.end)
+        if sum(held.num_rows for held in self._tables) >= CHUNK_ROWS:
+            yield from self.finish()
+
+    def finish(self) -> Iterator[DataFile]:
+        """Write what is held."""
+        if self._range is None:
+            return
+        rows = pa.concat_tables(self._tables) if self._tables else self._schema.empty_table()
+        query = Query(sql="SELECT * FROM rows", relations={"rows": ArrowRelation(table=rows)})
+        held, self._tables, self._range = self._range, [], None
+        yield self.write_query(query, held)
+
+    def write_query(self, query: Query, held: Interval) -> DataFile:
+        """Write the result of a query, sorted by time and key, as the next file; ``held`` is the range of its intervals."""
+        path = f"{self._directory}/{self._prefix}-{self._parts:05d}.parquet"
+        self._parts += 1
+        with self._backends.offline.writing(path) as local:
+            written = self._backends.engine.write(query, local, schema=self._schema, sort_by=_sort_order(self._step))
+        return DataFile(
+            path=path,
+            rows=written.rows,
+            bytes=written.bytes,
+            start=held.start,
+            end=held.end,
+            schema_id=schema_id(self._schema),
+        )
+
+
+def _sort_order(step: Step) -> list[str]:
+    return [EVENT_TIMESTAMP, *(key.name for key in step.keys)]
+
+
+def _ignored_rows(backends: Backends, step: Step, intervals: Sequence[Interval]) -> int:
+    """Count the source rows without a key, where the keys are the source's own columns."""
+    return backends.engine.count_ignored(_events(step, intervals)) if isinstance(step, AggregateStep) else 0
+
+
+def _check_columns(step: Step, found: Sequence[str], wanted: Sequence[str]) -> None:
+    missing = [name for name in wanted if name not in found]
+    extra = [name for name in found if name not in wanted]
+    if missing or extra or len(set(found)) != len(found):
+        raise OutputMismatch(
+            f"{_subject(step)} gave the columns {', '.join(found)}; declared are {', '.join(wanted)}."
+            + (f" Missing: {', '.join(missing)}." if missing else "")
+            + (f" Not declared: {', '.join(extra)}; add `{extra[0]} = feature(…)` or leave it out." if extra else ""),
+            view=step.view,
+        )
+
+
+def _cast(step: Step, column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
+    try:
+        return column.cast(field.type)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise OutputMismatch(
+            f"{_subject(step)} gave column {field.name!r} as {column.type}, which does not fit the declared type "
+            f"{field.type}: {error}",
+            view=step.view,
+        ) from None
+
+
+def _subject(step: Step) -> str:
+    return f"view {step.view!r} ({step.module}:{step.line})"
+
+
+def _instant(instant: datetime) -> pa.Scalar:
+    return pa.scalar(instant, pa.timestamp("us", tz="UTC"))
+
+
+def _not_ready(step: Step, missing: Sequence[MissingInput]) -> str:
+    first = missing[0]
+    more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+    return (
+        f"{_subject(step)} cannot be computed for {first.interval}: it reads {first.view!r} of {first.upstream}{more}, "
+        f"which is not published. Compute that first: `fstore run --select {first.view}`, or select `+{step.view}`."
+    )

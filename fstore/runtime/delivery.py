@@ -1,0 +1,133 @@
+"""Bring publications to the online store, from the outbox.
+
+Each entry was written in the transaction of its publication, so none is lost; applying one twice, late or out of order
+changes nothing, because rows are ordered by sequence in the store itself. *Snapshot views*: the rows of the newest published
+interval, then the floor, below which rows read as absent. *Event views*: for every key in the new or the replaced rows its
+newest published row, or a tombstone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fstore.backends import Backends
+from fstore.engines.engine import Query
+from fstore.errors import FStoreError
+from fstore.plan.sql import quoted
+from fstore.plan.steps import EVENT_TIMESTAMP, Step
+from fstore.registry.records import OnlineWork
+from fstore.stores.encoding import RowCodec
+from fstore.stores.online import Floor, OnlineView, apply_rows, apply_tombstones
+from fstore.types import Column
+
+Progress = Callable[[int, int], None]
+"""Told how many of how many entries are applied."""
+
+
+class Delivered(msgspec.Struct, frozen=True, kw_only=True):
+    """What was brought online: entries applied or found superseded, rows written, and entries that failed."""
+
+    entries: int = 0
+    rows: int = 0
+    failed: int = 0
+
+
+def apply_outbox(
+    backends: Backends, *, view: str | None = None, limit: int = 1000, progress: Progress | None = None
+) -> Delivered:
+    """Apply pending online work, oldest first, of one view or of all.
+
+    An entry that fails stays pending with its error. With ``view`` given the error is raised; else the others go on.
+    """
+    outbox = backends.registry.outbox
+    pending = [entry for entry in outbox.pending(kind="online", limit=limit) if view is None or entry.payload.view == view]
+    entries = rows = failed = 0
+    for entry in pending:
+        try:
+            rows += apply_work(backends, entry.payload)
+        except FStoreError as error:
+            outbox.failed(entry.id, str(error))
+            failed += 1
+            if view is not None:
+                raise
+        else:
+            outbox.done([entry.id])
+            entries += 1
+        if progress:
+            progress(entries + failed, len(pending))
+    return Delivered(entries=entries, rows=rows, failed=failed)
+
+
+def apply_work(backends: Backends, work: OnlineWork) -> int:
+    """Apply one publication, and return how many rows were written. Superseded snapshots need nothing."""
+    step = backends.registry.ledger.attempt(work.attempt).step
+    return _apply_snapshot(backends, step, work) if step.kind == "snapshot" else _apply_events(backends, step, work)
+
+
+def _apply_snapshot(backends: Backends, step: Step, work: OnlineWork) -> int:
+    newest = backends.registry.ledger.heads(step.view, start=work.start, generation=work.generation)[-1]
+    if newest.sequence != work.sequence:
+        return 0  # a newer publication holds the newest interval, and has work of its own
+    last = step.schedule.interval_ending_by(newest.end)
+    head = msgspec.structs.replace(newest, start=last.start, end=last.end)
+    relation = backends.published(step, [head])
+    target = _target(backends, step, work)
+    with backends.engine.read(Query(sql="SELECT * FROM published", relations={"published": relation})) as reader:
+        applied = apply_rows(backends.online, target, _codec(step), reader, work.sequence)
+    backends.online.raise_floor(target, Floor(sequence=work.sequence, end=last.end))
+    return applied.written
+
+
+def _apply_events(backends: Backends, step: Step, work: OnlineWork) -> int:
+    ledger = backends.registry.ledger
+    scope = {"start": work.start, "end": work.end, "generation": work.generation}
+    new = ledger.heads(step.view, as_of=work.sequence, **scope)
+    old = ledger.heads(step.view, as_of=work.sequence - 1, **scope)
+    every = ledger.heads(step.view, as_of=work.sequence, generation=work.generation)
+    query = Query(
+        sql=_newest_rows_sql(step),
+        relations={
+            "new_rows": backends.published(step, new, features=()),
+            "old_rows": backends.published(step, old, features=()),
+            "every_row": backends.published(step, every),
+        },
+    )
+    target, codec = _target(backends, step, work), _codec(step)
+    written = 0
+    with backends.engine.read(query) as reader:
+        for batch in reader:
+            gone = batch.filter(pc.is_null(batch[EVENT_TIMESTAMP]))
+            kept = batch.filter(pc.is_valid(batch[EVENT_TIMESTAMP]))
+            written += apply_rows(backends.online, target, codec, [kept], work.sequence).written
+            written += apply_tombstones(backends.online, target, codec, pa.Table.from_batches([gone]), work.sequence).written
+    return written
+
+
+def _newest_rows_sql(step: Step) -> str:
+    """Return the newest row of every key that the publication touched; its time is null where the key has none left."""
+    keys = ", ".join(quoted(key.name) for key in step.keys)
+    columns = ", ".join(f"newest.{quoted(column.name)}" for column in step.columns()[len(step.keys) :])
+    touched = ", ".join(f"touched.{quoted(key.name)}" for key in step.keys)
+    return f"""
+        WITH touched AS (SELECT DISTINCT {keys} FROM (SELECT {keys} FROM new_rows UNION ALL SELECT {keys} FROM old_rows)),
+        newest AS (
+            SELECT * FROM every_row SEMI JOIN touched USING ({keys})
+            QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {EVENT_TIMESTAMP} DESC) = 1
+        )
+        SELECT {touched}, {columns} FROM touched LEFT JOIN newest USING ({keys})
+    """
+
+
+def _codec(step: Step) -> RowCodec:
+    features: Sequence[Column] = [
+        column for column in step.columns() if column.name != EVENT_TIMESTAMP and column not in step.keys
+    ]
+    return RowCodec(keys=step.keys, features=features)
+
+
+def _target(backends: Backends, step: Step, work: OnlineWork) -> OnlineView:
+    return OnlineView(project=backends.settings.project, view=step.view, generation=work.generation)

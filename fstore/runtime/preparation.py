@@ -1,0 +1,114 @@
+"""Prepare steps to run: read what the plan could not know, and register what is new.
+
+Takes the cached project; reads the schemas of the sources that the chosen views need, compiles their steps with types,
+evaluates their empty rows, and records schemas and definitions in the registry. This is what ``check``, ``apply``, ``run``
+and the first task of every Airflow run have in common; it computes no features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+import msgspec
+
+from fstore.backends import Backends
+from fstore.definitions.project import Problem, Project
+from fstore.definitions.source import Source
+from fstore.engines.engine import Engine, Query
+from fstore.errors import DefinitionErrors, SourceError, SourceSchemaDrift
+from fstore.plan.compiler import compile_plan
+from fstore.plan.steps import AggregateStep, Plan, Step, with_empty_row
+
+Schemas = Mapping[str, Mapping[str, str]]
+
+
+class ReadSchemas(msgspec.Struct, frozen=True, kw_only=True):
+    """The schemas of sources by name, and the errors of those that could not be read."""
+
+    schemas: dict[str, dict[str, str]]
+    errors: tuple[SourceError, ...] = ()
+
+
+def read_schemas(engine: Engine, sources: Collection[Source]) -> ReadSchemas:
+    """Read the schema of each source from its files' metadata; collect errors rather than stop at the first."""
+    schemas: dict[str, dict[str, str]] = {}
+    errors: list[SourceError] = []
+    for source in sources:
+        try:
+            schemas[source.name] = engine.source_schema(source)
+        except SourceError as error:
+            errors.append(error)
+    return ReadSchemas(schemas=schemas, errors=tuple(errors))
+
+
+def compile_with_types(engine: Engine, project: Project, schemas: Schemas, *, views: Collection[str] | None = None) -> Plan:
+    """Compile a project whose schemas are known, with the empty row of every view evaluated."""
+    plan = compile_plan(project, schemas, views=views)
+    return msgspec.structs.replace(plan, steps=tuple(_evaluate_empty_row(engine, step) for step in plan.steps))
+
+
+def prepare_steps(backends: Backends, project: Project, views: Sequence[str]) -> list[Step]:
+    """Return runnable steps of the given views, in the order given, after registering them and all that they read.
+
+    Raises DefinitionErrors when one of them has a problem, SourceError when a source cannot be read, and SourceSchemaDrift
+    when a recorded column vanished or changed its type (``fstore apply`` accepts the new schema).
+    """
+    sources = sources_of(project, views)
+    read = read_schemas(backends.engine, sources)
+    if read.errors:
+        raise read.errors[0]
+    check_drift(backends.registry.source_schemas(), read.schemas, {source.name: source for source in sources})
+    backends.registry.record_source_schemas(read.schemas)
+    plan = compile_with_types(backends.engine, project, read.schemas, views=set(views))
+    steps = {step.view: step for step in plan.steps}
+    if lacking := [view for view in views if view not in steps]:
+        raise DefinitionErrors([problem.as_error() for problem in problems_of(plan, lacking)])
+    backends.registry.register(plan)
+    return [steps[view] for view in views]
+
+
+def sources_of(project: Project, views: Collection[str] | None = None) -> list[Source]:
+    """Return the sources that some views and everything upstream of them read (None: every source of the project)."""
+    if views is None:
+        return list(project.sources.values())
+    names: set[str] = set()
+    waiting, seen = [view for view in views if view in project.views], set[str]()
+    while waiting:
+        view = project.views[waiting.pop()]
+        if view.name in seen:
+            continue
+        seen.add(view.name)
+        names |= {view.source} if view.source else set()
+        names |= {item.name for item in view.inputs if item.kind == "source"}
+        waiting.extend(item.name for item in view.inputs if item.kind == "view" and item.name in project.views)
+    return [source for name, source in project.sources.items() if name in names]
+
+
+def check_drift(recorded: Schemas, found: Schemas, sources: Mapping[str, Source]) -> None:
+    """Raise SourceSchemaDrift for the first source whose recorded columns vanished or changed their type."""
+    for name, columns in found.items():
+        for column, type_ in recorded.get(name, {}).items():
+            if columns.get(column) != type_:
+                now = f"is now {columns[column]}" if column in columns else "is gone"
+                location = sources[name].location
+                raise SourceSchemaDrift(
+                    name,
+                    f"drifted: column {column!r} was {type_} and {now}. If that is meant, accept it with `fstore apply`: "
+                    "views that read the column are checked against the new schema then.",
+                    file=location.file if location else "",
+                    line=location.line if location else 0,
+                )
+
+
+def problems_of(plan: Plan, views: Collection[str]) -> list[Problem]:
+    """Return the problems that keep some views from being planned: all of the plan's, those of the views first."""
+    about = [problem for problem in plan.problems if any(f"'{view}'" in problem.subject for view in views)]
+    return about or list(plan.problems)
+
+
+def _evaluate_empty_row(engine: Engine, step: Step) -> Step:
+    if not isinstance(step, AggregateStep):
+        return step
+    with engine.read(Query(sql=step.empty_sql, relations={})) as reader:
+        (row,) = reader.read_all().to_pylist()
+    return with_empty_row(step, row)
