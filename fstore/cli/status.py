@@ -145,7 +145,7 @@ def _warnings(view: ViewStatus) -> list[str]:
     found: list[str] = []
     if view.landing_p95 is not None and view.landing_p95 > view.lag:
         found.append(
-            f"{view.view}: publications land {text_of(view.landing_p95)} after their interval's end (95th percentile), which is "
+            f"{view.view}: publications land {text_of(view.landing_p95)} after their interval's end (95th percentile), "
             f"more than the lag of {format_duration(view.lag)}: training frames see values that serving did not have yet"
         )
     if view.online == "lost":
@@ -173,9 +173,10 @@ def show_view(name: str, at: str | None, limit: int, *, as_json: bool) -> None:
         print_json({"view": step, "at": instant, "interval": held, "rows": rows})
         return
     console.print(f"[bold]{step.view}[/]  {step.description}")
+    ttl = format_duration(step.ttl) if step.ttl else "none"
     console.print(
-        f"[dim]{step.kind} view of {step.entity}, {step.schedule.label} from {text_of(step.start)}, lag {format_duration(step.lag)}, "
-        f"ttl {format_duration(step.ttl) if step.ttl else 'none'}, owner {step.owner or 'nobody'}, {step.module}:{step.line}[/]\n"
+        f"[dim]{step.kind} view of {step.entity}, {step.schedule.label} from {text_of(step.start)}, "
+        f"lag {format_duration(step.lag)}, ttl {ttl}, owner {step.owner or 'nobody'}, {step.module}:{step.line}[/]\n"
     )
     print_table(
         "",
@@ -213,7 +214,8 @@ def _holding_at(backends: Backends, step: Step, instant: datetime) -> Holding | 
 def _rows(backends: Backends, step: Step, held: Holding, instant: datetime, limit: int) -> list[dict[str, object]]:
     heads = backends.registry.ledger.heads(step.view, start=held.start, end=held.end)
     keys = ", ".join(f'"{key.name}"' for key in step.keys)
-    sql = f"SELECT * FROM published WHERE {EVENT_TIMESTAMP} <= $instant ORDER BY {EVENT_TIMESTAMP} DESC, {keys} LIMIT {int(limit)}"
+    newest_first = f"ORDER BY {EVENT_TIMESTAMP} DESC, {keys} LIMIT {int(limit)}"
+    sql = f"SELECT * FROM published WHERE {EVENT_TIMESTAMP} <= $instant {newest_first}"
     query = Query(sql=sql, relations={"published": backends.published(step, heads)}, parameters={"instant": instant})
     with backends.engine.read(query) as reader:
         rows: list[dict[str, object]] = reader.read_all().to_pylist()

@@ -145,7 +145,7 @@ class _Audit:
         return {name: _count(row[name]) for name in names}
 
     def set_aside(self, verdicts: Sequence[Verdict]) -> tuple[list[DataFile] | None, str | None]:
-        """Write the audited copy and the rows set aside, if any; return the files of the former and the path of the latter."""
+        """Write the audited copy and the rows set aside, if any; return files of the former, path of the latter."""
         if self._queries.quarantine is None or not any(verdict.quarantined_rows for verdict in verdicts):
             return None, None
         step, attempt = self._step, self._attempt

@@ -1,0 +1,152 @@
+"""The command ``doctor``: look for what is wrong with an installation, and say how to mend it."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from fstore.backends import Backends, open_backends
+from fstore.cli.output import console, print_json
+from fstore.cli.project import compile_project
+from fstore.errors import FStoreError
+from fstore.settings import Settings, load_settings
+
+Verdict = Literal["ok", "warning", "wrong"]
+MARKS = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "wrong": "[red]✗[/]"}
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """What one examination found."""
+
+    subject: str
+    verdict: Verdict
+    detail: str
+
+
+def run_doctor(*, as_json: bool) -> int:
+    """Examine everything, print the findings, and return 1 if anything is wrong."""
+    findings = list(_examine())
+    if as_json:
+        print_json(findings)
+    else:
+        for finding in findings:
+            console.print(f"{MARKS[finding.verdict]} [bold]{finding.subject}[/] {finding.detail}")
+    return 1 if any(finding.verdict == "wrong" for finding in findings) else 0
+
+
+def _examine() -> list[Finding]:
+    found = [_guard("packages", _packages)]
+    try:
+        settings = load_settings()
+    except FStoreError as error:
+        return [*found, Finding(subject="settings", verdict="wrong", detail=str(error))]
+    found.append(Finding(subject="settings", verdict="ok", detail=f"project {settings.project} at {settings.root}"))
+    with open_backends(settings) as backends:
+        examinations: dict[str, Callable[[], Finding]] = {
+            "registry": lambda: _registry(backends),
+            "offline store": lambda: _store("offline store", settings.offline_url, lambda: backends.offline.store_id()),
+            "online store": lambda: _store("online store", settings.online_url, lambda: backends.online.store_id()),
+            "spill directory": lambda: _spill(settings),
+            "definitions": lambda: _definitions(settings, backends),
+            "outbox": lambda: _outbox(backends),
+            "Airflow": lambda: _airflow(settings),
+        }
+        found.extend(_guard(subject, examination) for subject, examination in examinations.items())
+    return found
+
+
+def _guard(subject: str, examination: Callable[[], Finding]) -> Finding:
+    """Run an examination; an error of fstore is its finding."""
+    try:
+        return examination()
+    except FStoreError as error:
+        return Finding(subject=subject, verdict="wrong", detail=str(error))
+
+
+def _packages() -> Finding:
+    names = ("fstore", "duckdb", "pyarrow", "sqlalchemy", "lmdb", "redis", "psycopg", "apache-airflow")
+    installed = ", ".join(f"{name} {found}" for name in names if (found := _version(name)))
+    return Finding(subject="packages", verdict="ok", detail=f"Python {platform.python_version()}, {installed}")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _registry(backends: Backends) -> Finding:
+    state = backends.registry.state()
+    detail = f"{_masked(backends.settings.registry_url)}: version {state.version}, {state.sequence:,} publications"
+    return Finding(subject="registry", verdict="ok", detail=detail)
+
+
+def _store(subject: str, url: str, store_id: Callable[[], str | None]) -> Finding:
+    return Finding(subject=subject, verdict="ok", detail=f"{_masked(url)}: id {store_id()}")
+
+
+def _spill(settings: Settings) -> Finding:
+    directory = Path(settings.spill_dir)
+    existing = next(path for path in (directory, *directory.parents) if path.exists())
+    if not os.access(existing, os.W_OK):
+        return Finding(
+            subject="spill directory", verdict="wrong", detail=f"{existing} cannot be written: set FSTORE_SPILL_DIR"
+        )
+    status = os.statvfs(existing)
+    free = status.f_bavail * status.f_frsize / 2**30
+    verdict: Verdict = "warning" if free < 5 else "ok"
+    return Finding(subject="spill directory", verdict=verdict, detail=f"{directory}: {free:.0f} GiB free")
+
+
+def _definitions(settings: Settings, backends: Backends) -> Finding:
+    checked = compile_project(settings, backends.engine, backends.registry.source_schemas())
+    if checked.problems:
+        detail = "\n".join(str(problem) for problem in checked.problems)
+        return Finding(subject="definitions", verdict="wrong", detail=detail)
+    registered = {view.name: view.fingerprint for view in backends.registry.views()}
+    pending = [step.view for step in checked.plan.steps if registered.get(step.view) != step.fingerprint]
+    if pending:
+        detail = f"{len(pending)} view(s) differ from what is registered: {', '.join(pending)}; see `fstore plan`"
+        return Finding(subject="definitions", verdict="warning", detail=detail)
+    return Finding(subject="definitions", verdict="ok", detail=f"{len(checked.plan.steps)} views, all registered")
+
+
+def _outbox(backends: Backends) -> Finding:
+    depth = backends.registry.outbox.depth()
+    if depth.oldest_at is None:
+        return Finding(subject="outbox", verdict="ok", detail="empty")
+    age = datetime.now(UTC) - depth.oldest_at
+    verdict: Verdict = "wrong" if depth.failing else "warning"
+    return Finding(
+        subject="outbox", verdict=verdict,
+        detail=f"{depth.pending} publication(s) wait to go online, the oldest for {age}; {depth.failing} have failed before",
+    )  # fmt: skip
+
+
+def _airflow(settings: Settings) -> Finding:
+    if _version("apache-airflow") is None:
+        return Finding(subject="Airflow", verdict="warning", detail="not installed here: pip install 'fstore[airflow]'")
+    local = [url.partition(":")[0] for url in (settings.registry_url, settings.offline_url, settings.online_url)
+             if url.startswith(("sqlite:", "file:", "lmdb:"))]  # fmt: skip
+    executor = os.environ.get("AIRFLOW__CORE__EXECUTOR", "LocalExecutor")
+    if local and executor not in ("LocalExecutor", "SequentialExecutor"):
+        return Finding(
+            subject="Airflow", verdict="wrong",
+            detail=f"{executor} runs tasks on other hosts, which cannot reach {', '.join(local)} URLs: use postgresql, s3, redis",
+        )  # fmt: skip
+    return Finding(subject="Airflow", verdict="ok", detail=f"executor {executor}")
+
+
+def _masked(url: str) -> str:
+    """Return a URL without its password."""
+    scheme, separator, rest = url.partition("://")
+    user, at, host = rest.rpartition("@")
+    return f"{scheme}{separator}{user.partition(':')[0]}:***@{host}" if at and ":" in user else url
