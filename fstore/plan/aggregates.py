@@ -1,0 +1,301 @@
+"""Planning an aggregate view: windowed aggregates of one event source, and expressions over them.
+
+Takes the view, its source and the source's columns as far as they are known, and gives what the members become: features
+with types and fingerprints, and the SQL that computes all of them. Reports every mistake; compiles no window itself (that is
+``windows``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from graphlib import CycleError, TopologicalSorter
+
+import msgspec
+
+from fstore.definitions.aggregation import FUNCTIONS, Aggregation, Scalar
+from fstore.definitions.expression import Expression, Field
+from fstore.definitions.feature_view import View, feature_names
+from fstore.definitions.source import Source
+from fstore.errors import did_you_mean, listing
+from fstore.interval import parse_duration
+from fstore.plan.audits import fits_type, sql_literal
+from fstore.plan.columns import UNSUPPORTED, check_name, find_column
+from fstore.plan.fingerprint import ViewIdentity, aggregate_fingerprint, expression_fingerprint
+from fstore.plan.inference import Untyped, infer_type, sql_type
+from fstore.plan.problems import Reporter
+from fstore.plan.sql import ScalarSql, SqlProblem, parse_scalar, quoted, render_scalar
+from fstore.plan.steps import ColumnEdge, Feature
+from fstore.plan.windows import WindowExpression, WindowFeature
+from fstore.types import parse_type
+
+
+class Aggregates(msgspec.Struct, frozen=True, kw_only=True):
+    """The compiled members of an aggregate view.
+
+    ``features`` are in the order of the class body, ``expressions`` in an order in which each reads only what is before it.
+    ``columns`` are the source's columns that are read beside keys and time. ``window`` is the longest one.
+    """
+
+    features: tuple[Feature, ...]
+    windows: tuple[WindowFeature, ...]
+    expressions: tuple[WindowExpression, ...]
+    columns: tuple[str, ...]
+    lineage: tuple[ColumnEdge, ...]
+    window: timedelta
+
+
+class AggregateMembers:
+    """Compiles the members of one aggregate view."""
+
+    def __init__(self, view: View, identity: ViewIdentity, source: Source, columns: Mapping[str, str] | None,
+                 report: Reporter) -> None:  # fmt: skip
+        self.view, self.identity, self.source, self.columns, self.report = view, identity, source, columns, report
+        self.features: dict[str, Feature] = {}
+        self.windows: dict[str, WindowFeature] = {}
+        self.expressions: dict[str, WindowExpression] = {}
+        self.edges: dict[str, dict[str, ColumnEdge]] = {}
+        self.used: dict[str, None] = {}
+        self.taken = {key.name.lower(): "a join key" for key in identity.keys}
+
+    def compile(self) -> Aggregates | None:
+        """Return the compiled members; None when one has a problem (all of them are reported)."""
+        before = len(self.report.problems)
+        declared: dict[str, Expression] = {}
+        order: list[str] = []
+        for attribute, member in self.view.members.items():
+            report = self.report.about(f"feature '{self.view.name}:{attribute}'", member.location)
+            match member:
+                case Aggregation():
+                    order += self._aggregation(attribute, member, report)
+                case Expression():
+                    name = member.name or attribute
+                    if check_name(name, self.taken, report):
+                        self.taken[name.lower()] = f"feature '{self.view.name}:{attribute}'"
+                        declared[name] = member
+                        order.append(name)
+                case Field():
+                    report.add("is declared with feature() in a view of aggregates.", "Use agg or expr().")
+        if not self.windows and len(self.report.problems) == before:
+            self.report.add("has no aggregates.", 'Add one, such as n = agg.count().over("7d").')
+        if len(self.report.problems) == before:
+            self._compile_expressions(declared)
+        if len(self.report.problems) > before:
+            return None
+        return Aggregates(
+            features=tuple(self.features[name] for name in order),
+            windows=tuple(self.windows.values()),
+            expressions=tuple(self.expressions.values()),
+            columns=tuple(self.used),
+            lineage=tuple(self._all_edges(order)),
+            window=max(feature.window for feature in self.windows.values()),
+        )
+
+    # -- aggregates ---------------------------------------------------------------------------------------------------
+
+    def _aggregation(self, attribute: str, member: Aggregation, report: Reporter) -> list[str]:
+        """Compile an aggregate over all of its windows and return the names of its features."""
+        if member.function not in FUNCTIONS:
+            report.unknown("uses the aggregate", member.function, FUNCTIONS, "those there are")
+            return []
+        if not member.windows:
+            report.add("has no window.", f'Add .over("7d") to agg.{member.function}(…).')
+        argument = self._argument(member, report)
+        result = self._result_type(member, argument, report)
+        fill = self._fill(member, result, report)
+        names: list[str] = []
+        for window, name in feature_names(attribute, member).items():
+            duration = self._window(str(window), report)
+            if duration is None or not check_name(name, self.taken, report):
+                continue
+            self.taken[name.lower()] = f"feature '{self.view.name}:{attribute}'"
+            sql = None if argument is None else render_scalar(argument, self._spelling())
+            compiled = WindowFeature(
+                name=name, function=member.function, argument=sql, window=duration, fill=fill, type=result
+            )
+            fingerprint = aggregate_fingerprint(self.identity, self.source, compiled, member.argument)
+            self.windows[name] = compiled
+            self.features[name] = Feature(
+                name=name, type=result, fingerprint=fingerprint, description=member.description, pii=member.pii
+            )
+            self.edges[name] = self._source_edges(name, argument)
+            names.append(name)
+        return names
+
+    def _window(self, text: str, report: Reporter) -> timedelta | None:
+        try:
+            duration = parse_duration(text)
+        except ValueError as error:
+            report.add(f"has a window that cannot be used: {error}.")
+            return None
+        if duration <= timedelta():
+            report.add(f"has the window {text!r}, which is empty.", 'Use one such as "7d".')
+            return None
+        return duration
+
+    def _argument(self, member: Aggregation, report: Reporter) -> ScalarSql | None:
+        """Parse an aggregate's argument and check its columns."""
+        if member.argument is None:
+            if member.function != "count":
+                report.add(f"takes {member.function} of nothing.", f'Write agg.{member.function}("column").')
+            return None
+        try:
+            argument = parse_scalar(member.argument)
+        except SqlProblem as problem:
+            report.add(problem.problem, problem.fix)
+            return None
+        for name in argument.columns:
+            real = name if self.columns is None else find_column(name, self.columns)
+            if real is None:
+                known = listing(self.columns or ())
+                report.add(f"reads column {name!r}, which source {self.source.name!r} does not have; it has {known}.",
+                           did_you_mean(name, self.columns or ()))  # fmt: skip
+            else:
+                self.used[real] = None
+        return argument
+
+    def _spelling(self) -> dict[str, str]:
+        return {name.lower(): name for name in self.columns or ()}
+
+    def _result_type(self, member: Aggregation, argument: ScalarSql | None, report: Reporter) -> str | None:
+        """Return the type of an aggregate; None when it hangs on an unknown schema, or after a problem."""
+        if member.function == "count":
+            return "int64"
+        if argument is None or any(self.columns is not None and find_column(name, self.columns) is None
+                                   for name in argument.columns):  # fmt: skip
+            return None
+        types = {name.lower(): None if text.startswith(UNSUPPORTED) else text for name, text in (self.columns or {}).items()}
+        unsupported = [name for name in argument.columns if self.columns is not None and types[name.lower()] is None]
+        try:
+            found = infer_type(argument.tree, types)
+        except Untyped as error:
+            report.add(f"has {argument.text!r}, and the type of {error.part} cannot be told.",
+                       f"Write CAST({error.part} AS DOUBLE), or whatever its type is.")  # fmt: skip
+            return None
+        if found is None:
+            if unsupported:
+                kind = (self.columns or {})[find_column(unsupported[0], self.columns or {}) or ""]
+                report.add(f"reads column {unsupported[0]!r} of type {kind}.", "Cast it to one of the types of fstore.")
+            return None if member.function != "avg" else "float64"
+        if member.function not in ("sum", "avg"):
+            return str(found)
+        if not found.is_numeric:
+            report.add(f"takes {member.function} of {argument.text!r}, which has type {found}.",
+                       "Use a number, or CAST(… AS INTEGER).")  # fmt: skip
+            return None
+        if member.function == "avg" or found.is_float:
+            return "float64"
+        return f"decimal(38,{found.scale})" if found.name == "decimal" else "int64"
+
+    def _fill(self, member: Aggregation, type: str | None, report: Reporter) -> Scalar:
+        """Return the value that replaces null, as a value of the feature's type."""
+        fill = member.fill_value
+        if fill is None:
+            return None
+        if member.function == "count":
+            report.add("fills a count, which is never null.", "Remove .fill().")
+            return None
+        if type is None:
+            return fill
+        parsed = parse_type(type)
+        if parsed.is_integer and isinstance(fill, float) and fill.is_integer():
+            fill = int(fill)
+        if parsed.is_float and isinstance(fill, int) and not isinstance(fill, bool):
+            fill = float(fill)
+        if not fits_type(fill, type):
+            report.add(f"fills with {fill!r}, and its type is {type}.", f"Use a value of type {type}.")
+        return fill
+
+    def _source_edges(self, feature: str, argument: ScalarSql | None) -> dict[str, ColumnEdge]:
+        columns = [self.source.event_time or ""] if argument is None else argument.columns
+        real = [self._spelling().get(name.lower(), name) for name in columns]
+        return {name: self._edge(feature, name) for name in real}
+
+    def _edge(self, feature: str, column: str) -> ColumnEdge:
+        return ColumnEdge(
+            feature=feature, kind="source", dataset=self.source.name, column=column, transformation="AGGREGATION"
+        )
+
+    # -- expressions --------------------------------------------------------------------------------------------------
+
+    def _compile_expressions(self, declared: Mapping[str, Expression]) -> None:
+        """Compile expressions in an order in which each reads only what is there."""
+        parsed: dict[str, ScalarSql] = {}
+        for name, member in declared.items():
+            report = self._reporter(name, member)
+            try:
+                scalar = parse_scalar(member.sql)
+            except SqlProblem as problem:
+                report.add(problem.problem, problem.fix)
+                continue
+            known = [*self.features, *declared]
+            unknown = [column for column in scalar.columns if find_column(column, dict.fromkeys(known)) is None]
+            for column in unknown:
+                report.unknown("reads", column, known, "the view's features")
+            if not unknown:
+                parsed[name] = scalar
+        names = {name.lower(): name for name in [*self.features, *declared]}
+        edges = {
+            name: sorted({names[item.lower()] for item in scalar.columns} & parsed.keys()) for name, scalar in parsed.items()
+        }
+        try:
+            order = list(TopologicalSorter(edges).static_order())
+        except CycleError as error:
+            chain = " -> ".join(reversed(error.args[1]))
+            first = error.args[1][0]
+            self._reporter(first, declared[first]).add(f"is computed from itself: {chain}.", "Remove one of the references.")
+            return
+        for name in order:
+            self._expression(name, declared[name], parsed[name], names)
+
+    def _reporter(self, name: str, member: Expression) -> Reporter:
+        return self.report.about(f"feature '{self.view.name}:{name}'", member.location)
+
+    def _expression(self, name: str, member: Expression, scalar: ScalarSql, names: Mapping[str, str]) -> None:
+        references = [names[column.lower()] for column in scalar.columns]
+        if any(reference not in self.features for reference in references):
+            return  # reads one that has a problem
+        types = {reference.lower(): self.features[reference].type for reference in references}
+        try:
+            result = infer_type(scalar.tree, types)
+        except Untyped as error:
+            report = self._reporter(name, member)
+            report.add(f"has {scalar.text!r}, and the type of {error.part} cannot be told.",
+                       f"Write CAST({error.part} AS DOUBLE), or whatever its type is.")  # fmt: skip
+            return
+        sql = render_scalar(scalar, names)
+        text = None if result is None else str(result)
+        fingerprints = {reference: self.features[reference].fingerprint for reference in references}
+        self.expressions[name] = WindowExpression(name=name, sql=sql, type=text)
+        self.features[name] = Feature(
+            name=name,
+            type=text,
+            fingerprint=expression_fingerprint(self.identity, name, scalar.text, fingerprints),
+            description=member.description,
+            pii=member.pii,
+        )
+        columns = sorted({column for reference in references for column in self.edges[reference]})
+        self.edges[name] = {column: self._edge(name, column) for column in columns}
+
+    def _all_edges(self, order: list[str]) -> list[ColumnEdge]:
+        keys = [
+            ColumnEdge(feature=key.name, kind="source", dataset=self.source.name, column=key.name, transformation="IDENTITY")
+            for key in self.identity.keys
+        ]
+        return [*keys, *(edge for name in order for edge in self.edges[name].values())]
+
+
+def compile_empty_row(aggregates: Aggregates) -> str:
+    """Return a SELECT without FROM that gives every feature's value for a key without any event."""
+    values = [
+        f"{_typed(sql_literal(0 if feature.function == 'count' else feature.fill), feature.type)} AS {quoted(feature.name)}"
+        for feature in aggregates.windows
+    ]
+    sql = f"SELECT {', '.join(values)}"
+    for expression in aggregates.expressions:
+        sql = f"SELECT *, {_typed(f'({expression.sql})', expression.type)} AS {quoted(expression.name)}\nFROM ({sql})"
+    return f"SELECT {', '.join(quoted(feature.name) for feature in aggregates.features)}\nFROM ({sql})"
+
+
+def _typed(sql: str, type: str | None) -> str:
+    return sql if type is None else f"CAST({sql} AS {sql_type(parse_type(type))})"

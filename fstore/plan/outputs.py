@@ -1,0 +1,250 @@
+"""Planning a SQL or Python view: what it reads, what it gives, and whether the two fit.
+
+Takes the view, its inputs and their columns as far as they are known, and gives the features with their types and
+fingerprints, the SQL to run, and where every output column comes from. Upstream views show their keys, ``event_timestamp``
+and features. A view is an event view exactly when ``event_timestamp`` is among its output columns (for a Python view: among
+those it declares). Runs nothing; a Python function's columns are taken at its word and compared with its output at run time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+from fstore.definitions.expression import Field
+from fstore.definitions.feature_view import PythonFunction, View, feature_names
+from fstore.errors import did_you_mean, listing
+from fstore.plan.analysis import Relations, Traced, unknown_columns, unknown_tables
+from fstore.plan.columns import check_name
+from fstore.plan.fingerprint import ViewIdentity, python_fingerprint, sql_fingerprint
+from fstore.plan.problems import Reporter
+from fstore.plan.sql import SelectSql, SqlProblem, parse_select, quoted
+from fstore.plan.steps import (
+    EVENT_TIMESTAMP,
+    ColumnEdge,
+    DimensionInput,
+    EventInput,
+    Feature,
+    HistoryInput,
+    SnapshotInput,
+    StepInput,
+)
+from fstore.types import Column, parse_type
+
+INTERVAL_PARAMETER = "interval"
+"""The parameter of a Python view's function that receives the interval."""
+
+
+class Outputs(msgspec.Struct, frozen=True, kw_only=True):
+    """What a SQL or Python view gives. ``sql`` is the SELECT to run, empty for a Python view."""
+
+    kind: Literal["snapshot", "event"]
+    features: tuple[Feature, ...]
+    lineage: tuple[ColumnEdge, ...]
+    sql: str = ""
+
+
+class DeclaredFields(msgspec.Struct, frozen=True, kw_only=True):
+    """The output columns that a view declares beside its keys, in order, and whether it declares its own times."""
+
+    fields: dict[str, Field]
+    own_times: bool
+
+
+def declared_fields(view: View, keys: Sequence[Column], report: Reporter) -> DeclaredFields | None:
+    """Return the columns that a SQL or Python view declares with ``feature()``; None when there is a problem."""
+    before = len(report.problems)
+    fields: dict[str, Field] = {}
+    taken = {key.name.lower(): "a join key" for key in keys}
+    own_times = False
+    for attribute, member in view.members.items():
+        reporter = report.about(f"feature '{view.name}:{attribute}'", member.location)
+        if not isinstance(member, Field):
+            reporter.add("is not declared with feature().", "SQL and Python views compute all of their features themselves.")
+            continue
+        name = feature_names(attribute, member)[None]
+        problem = _type_problem(member.type)
+        if problem:
+            reporter.add(f"has a type that cannot be used: {problem}.")
+        elif name == EVENT_TIMESTAMP:
+            own_times = True
+            if member.type != "timestamp":
+                reporter.add(f"has type {member.type}.", 'Write event_timestamp = feature("timestamp").')
+        elif check_name(name, taken, reporter):
+            taken[name.lower()] = f"feature '{view.name}:{attribute}'"
+            fields[name] = member
+    if not fields and len(report.problems) == before:
+        report.add("declares no features.", 'Add one for every output column, such as score = feature("float64").')
+    return DeclaredFields(fields=fields, own_times=own_times) if len(report.problems) == before else None
+
+
+def _type_problem(text: str) -> str:
+    try:
+        parse_type(text)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def relation_columns(item: StepInput, sources: Mapping[str, Mapping[str, str] | None]) -> tuple[str, ...] | None:
+    """Return the columns that an input shows, in order; None when they are not known."""
+    match item:
+        case EventInput() | DimensionInput():
+            columns = sources[item.source.name]
+            return None if columns is None else tuple(columns)
+        case SnapshotInput() | HistoryInput():
+            features = [feature.name for feature in item.features]
+            return (*(key.name for key in item.keys), EVENT_TIMESTAMP, *features)
+
+
+class SqlOutputs:
+    """Checks the SELECT of a SQL view and works out what it gives."""
+
+    def __init__(self, view: View, identity: ViewIdentity, inputs: Sequence[StepInput], relations: Relations,
+                 report: Reporter) -> None:  # fmt: skip
+        self.view, self.identity, self.inputs, self.relations, self.report = view, identity, inputs, relations, report
+
+    def compile(self, declared: DeclaredFields, input_identities: Sequence[list[object]]) -> Outputs | None:
+        """Return what the view gives; None when there is a problem (all of them are reported)."""
+        text = self.view.sql or ""
+        try:
+            select = parse_select(text)
+        except SqlProblem as problem:
+            self.report.add(problem.problem, problem.fix)
+            return None
+        before = len(self.report.problems)
+        self._check_references(select)
+        if len(self.report.problems) > before:
+            return None
+        traced = Traced(select, self.relations)
+        own_times = self._own_times(declared, traced, text)
+        self._check_outputs(traced, declared, own_times=own_times)
+        if len(self.report.problems) > before:
+            return None
+        kind: Literal["snapshot", "event"] = "event" if own_times else "snapshot"
+        identity = msgspec.structs.replace(self.identity, kind=kind)
+        features = tuple(
+            Feature(
+                name=name,
+                type=str(parse_type(field.type)),
+                fingerprint=sql_fingerprint(identity, name, field.type, select.text, input_identities),
+                description=field.description,
+                pii=field.pii,
+            )
+            for name, field in declared.fields.items()
+        )
+        names = [*self._keys(), *([EVENT_TIMESTAMP] if own_times else []), *declared.fields]
+        sql = f"SELECT {', '.join(quoted(name) for name in names)}\nFROM (\n{select.text}\n) AS view_rows"
+        return Outputs(kind=kind, features=features, lineage=tuple(self._edges(traced, names)), sql=sql)
+
+    def _keys(self) -> list[str]:
+        return [key.name for key in self.identity.keys]
+
+    def _check_references(self, select: SelectSql) -> None:
+        """Report tables and columns that are not there, and inputs that nothing reads."""
+        for table in unknown_tables(select, self.relations):
+            self.report.unknown("reads table", table, self.relations, "its inputs")
+        read = {table.lower() for table in select.tables}
+        for alias in self.relations:
+            if alias.lower() not in read:
+                self.report.add(f"has the input {alias!r}, which its SQL does not read.", "Remove it, or read it.")
+        for column, candidates in unknown_columns(select, self.relations):
+            self.report.add(f"reads column {column!r}, which its inputs do not have; they have {listing(candidates)}.",
+                            did_you_mean(column, candidates))  # fmt: skip
+
+    def _own_times(self, declared: DeclaredFields, traced: Traced, text: str) -> bool:
+        """Whether the output has its own event_timestamp, which must be written out rather than come with a ``*``."""
+        if traced.outputs is None:
+            return declared.own_times
+        found = EVENT_TIMESTAMP in {name.lower() for name in traced.outputs}
+        if found and not declared.own_times and EVENT_TIMESTAMP not in text.lower():
+            self.report.add(f"gives {EVENT_TIMESTAMP} through a *, which would make it an event view by accident.",
+                            "Name the columns that it gives.")  # fmt: skip
+        return found or declared.own_times
+
+    def _check_outputs(self, traced: Traced, declared: DeclaredFields, *, own_times: bool) -> None:
+        """Compare the SELECT's columns with the entity's keys and the declared features."""
+        if traced.outputs is None:
+            return
+        wanted = [*self._keys(), *([EVENT_TIMESTAMP] if own_times else []), *declared.fields]
+        given = [name.lower() for name in traced.outputs]
+        missing = [name for name in wanted if name.lower() not in given]
+        expected = {name.lower() for name in wanted}
+        extra = [name or "(without a name)" for name in traced.outputs if name.lower() not in expected]
+        twice = sorted({name for name in given if name and given.count(name) > 1})
+        if missing:
+            fix = did_you_mean(missing[0], extra) or "Add them to the SELECT, or remove their declarations."
+            self.report.add(f"gives the columns {listing(traced.outputs)} and lacks {listing(missing)}.", fix)
+        elif extra:
+            self.report.add(f"gives the columns {listing(extra)}, which it does not declare.",
+                            f'Declare them with {extra[0]} = feature("…"), or remove them from the SELECT.')  # fmt: skip
+        if twice:
+            self.report.add(f"gives the columns {listing(twice)} more than once.", "Rename or remove one of each.")
+
+    def _edges(self, traced: Traced, names: Sequence[str]) -> list[ColumnEdge]:
+        inputs = {item.alias.lower(): item for item in self.inputs}
+        edges: list[ColumnEdge] = []
+        for name in names:
+            for alias, column, transformation in traced.sources(name):
+                kind, dataset = _dataset(inputs[alias])
+                edges.append(
+                    ColumnEdge(feature=name, kind=kind, dataset=dataset, column=column, transformation=transformation)
+                )
+        return edges
+
+
+def _dataset(item: StepInput) -> tuple[Literal["source", "view"], str]:
+    match item:
+        case EventInput() | DimensionInput():
+            return "source", item.source.name
+        case SnapshotInput() | HistoryInput():
+            return "view", item.view
+
+
+def compile_python_outputs(
+    view: View, identity: ViewIdentity, inputs: Sequence[StepInput], relations: Relations, declared: DeclaredFields,
+    input_identities: Sequence[list[object]], report: Reporter,
+) -> Outputs | None:  # fmt: skip
+    """Return what a Python view gives; None when its function's parameters are not its inputs.
+
+    Column lineage: only keys are traced, to the inputs' columns of the same name. What a function does with the other
+    columns cannot be known, so no edges are claimed for features; the step's inputs say which datasets they come from.
+    """
+    function = view.function
+    if function is None or not _check_parameters(function, [item.alias for item in inputs], report):
+        return None
+    kind: Literal["snapshot", "event"] = "event" if declared.own_times else "snapshot"
+    identity = msgspec.structs.replace(identity, kind=kind)
+    features = tuple(
+        Feature(
+            name=name,
+            type=str(parse_type(field.type)),
+            fingerprint=python_fingerprint(identity, name, field.type, function, input_identities),
+            description=field.description,
+            pii=field.pii,
+        )
+        for name, field in declared.fields.items()
+    )
+    edges = [
+        ColumnEdge(feature=key.name, kind=_dataset(item)[0], dataset=_dataset(item)[1], column=key.name,
+                   transformation="IDENTITY")
+        for key in identity.keys
+        for item in inputs
+        if key.name in (relations[item.alias] or ())
+    ]  # fmt: skip
+    return Outputs(kind=kind, features=features, lineage=tuple(edges))
+
+
+def _check_parameters(function: PythonFunction, aliases: Sequence[str], report: Reporter) -> bool:
+    parameters = [name for name in function.parameters if name != INTERVAL_PARAMETER or INTERVAL_PARAMETER in aliases]
+    missing = [alias for alias in aliases if alias not in parameters]
+    extra = [name for name in parameters if name not in aliases]
+    if missing or extra:
+        report.add(
+            f"is computed by {function.name}({', '.join(function.parameters)}), whose parameters are not its inputs: "
+            f"{listing(aliases)}.",
+            did_you_mean(extra[0], missing) if extra else "Add a parameter for every input.",
+        )
+    return not missing and not extra
