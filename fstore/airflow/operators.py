@@ -1,0 +1,264 @@
+"""The operators of a view: wait for inputs, compute, validate, materialize.
+
+Each is a thin call of :mod:`fstore.runtime`: it resolves the run's intervals, opens the project's parts, and turns the
+outcome into what Airflow shows and does. An error that trying again cannot mend fails the task at once; the others are
+retried. Compute hands one number to the tasks after it, the attempt; they read the step from the registry, not from a DAG
+file that may have been edited meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import Asset, BaseOperator, Context
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from fstore.airflow.assets import announce
+from fstore.airflow.environment import open_project, parent_run, run_facts
+from fstore.airflow.intervals import own_intervals
+from fstore.errors import FStoreError
+from fstore.interval import Interval, merge_intervals
+from fstore.plan.steps import Step
+from fstore.settings import Settings
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.openlineage.facet import Dataset, RunFacet
+    from airflow.providers.openlineage.extractors import OperatorLineage
+
+    from fstore.airflow.intervals import RunFacts
+    from fstore.backends import Backends
+    from fstore.runtime.inputs import Readiness
+
+# The runtime and its drivers cost seconds to import and are needed by running tasks only: every task process, the DAG
+# processor and the scheduler import this module.
+# ruff: noqa: PLC0415
+
+WAIT_TIMEOUT = timedelta(days=1)
+"""How long a view waits for another pipeline. A later scheduled run catches up with what was given up."""
+
+
+@contextmanager
+def airflow_errors() -> Iterator[None]:
+    """Fail the task for good on an error of fstore that trying again cannot mend; let the others be retried."""
+    try:
+        yield
+    except FStoreError as error:
+        if error.retryable:
+            raise
+        raise AirflowFailException(f"{error.code}: {error}") from error
+
+
+class ViewOperator(BaseOperator):
+    """What the operators of a view share."""
+
+    template_fields: Sequence[str] = ("view", "fingerprint")
+    ui_color = "#eef3f8"
+
+    def __init__(self, *, step: Step, settings: Settings, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.view, self.fingerprint = step.view, step.fingerprint
+        self._step, self._settings = step, settings
+
+    def get_openlineage_facets_on_start(self) -> OperatorLineage[Dataset, RunFacet]:
+        """Tell Airflow's OpenLineage provider which datasets the task reads and writes."""
+        return self._lineage()
+
+    def get_openlineage_facets_on_complete(self, _task_instance: object) -> OperatorLineage[Dataset, RunFacet]:
+        """Tell the same at the end; the full record of the attempt is our own, written by the task itself."""
+        return self._lineage()
+
+    def get_openlineage_facets_on_failure(self, _task_instance: object) -> OperatorLineage[Dataset, RunFacet]:
+        """Tell the same of a failed task."""
+        return self._lineage()
+
+    def _lineage(self) -> OperatorLineage[Dataset, RunFacet]:
+        from airflow.providers.common.compat.openlineage.facet import Dataset
+        from airflow.providers.openlineage.extractors import OperatorLineage
+
+        from fstore.lineage.run import view_namespace
+
+        namespace = view_namespace(self._step.project)
+        return OperatorLineage(
+            inputs=[Dataset(namespace=namespace, name=name) for name in sorted(set(self._step.upstream))],
+            outputs=[Dataset(namespace=namespace, name=self._step.view)],
+        )
+
+
+class WaitForInputsOperator(ViewOperator):
+    """Waits, deferred, until what the run's intervals read of other pipelines is published.
+
+    Fails at once when it can never be; gives up after ``wait_timeout``. Never looks at another DAG's state.
+    """
+
+    def __init__(self, *, wait_timeout: timedelta = WAIT_TIMEOUT, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._wait_timeout = wait_timeout
+
+    def execute(self, context: Context) -> None:
+        """Return when everything is there; else defer."""
+        with airflow_errors():
+            self._wait(context, datetime.now(UTC) + self._wait_timeout)
+
+    def resume(self, context: Context, event: Mapping[str, str], until: str) -> None:
+        """Look again after the trigger fired, because only the registry knows whether an input is there."""
+        with airflow_errors():
+            if event["state"] == "error":
+                raise AirflowFailException(f"waiting for the inputs of {self.view!r} failed: {event['message']}")
+            self._wait(context, datetime.fromisoformat(until))
+
+    def _wait(self, context: Context, until: datetime) -> None:
+        from fstore.airflow.waiting import PublicationTrigger
+        from fstore.runtime.inputs import input_readiness
+
+        intervals = own_intervals(self._step, run_facts(context))
+        with open_project(self._settings) as backends:
+            readiness = input_readiness(backends.registry, self._step, intervals)
+        if readiness.impossible:
+            raise AirflowFailException("inputs_impossible: " + "; ".join(readiness.impossible))
+        if readiness.ready:
+            self.log.info("All inputs of %s are published for %s", self.view, _spans(intervals))
+            return
+        waiting = _needs(readiness)
+        listing = "; ".join(f"{view} of {_spans(spans)}" for view, spans in waiting.items())
+        if datetime.now(UTC) >= until:
+            raise AirflowFailException(
+                f"inputs_not_ready: {self.view!r} waited {self._wait_timeout} and these are still not published: {listing}. "
+                "Compute them, then clear this task; a later scheduled run catches up by itself."
+            )
+        self.log.info("Waiting for %s", listing)
+        self.defer(
+            trigger=PublicationTrigger.of(self._settings, waiting, until),
+            method_name="resume",
+            kwargs={"until": until.isoformat()},
+        )
+
+
+class ComputeOperator(ViewOperator):
+    """Computes the run's intervals, and in a scheduled run also those that are unpublished or stale; gives the attempt.
+
+    Skipped when the view has no interval there, such as before its start.
+    """
+
+    def execute(self, context: Context) -> int:
+        """Return the id of the attempt."""
+        from fstore.runtime.compute import compute_attempt
+        from fstore.runtime.plan_cache import load_plan
+        from fstore.runtime.preparation import prepare_steps
+
+        run = run_facts(context)
+        with airflow_errors(), open_project(self._settings) as backends:
+            own = own_intervals(self._step, run)
+            intervals = self._with_catch_up(backends, own) if run.is_scheduled else own
+            if not intervals:
+                raise AirflowSkipException(_nothing_to_do(self._step, run))
+            (step,) = prepare_steps(backends, load_plan(backends.settings).project, [self.view])
+            sql = getattr(step, "sql", "")
+            self.log.info("Computing %d interval(s) of %s: %s\n%s", len(intervals), self.view, _spans(intervals), sql)
+            run_id = f"{run.dag_id}/{run.run_id}"
+            computed = compute_attempt(backends, step, intervals, run_id, parent=parent_run(context))
+        for missing in computed.missing:
+            self.log.warning("Left out %s: %s of %s is not published", missing.interval, missing.view, missing.upstream)
+        if computed.ignored_rows:
+            self.log.warning("%d source row(s) without a key or a time were ignored", computed.ignored_rows)
+        self.log.info("Attempt %d: %d row(s) of %s", computed.attempt, computed.rows, _spans(computed.intervals))
+        return computed.attempt
+
+    def _with_catch_up(self, backends: Backends, own: Sequence[Interval]) -> list[Interval]:
+        from fstore.runtime.due import due_intervals
+
+        limit = backends.settings.max_catch_up
+        due = due_intervals(backends.registry, self._step, now=datetime.now(UTC), limit=limit)
+        late = [interval for interval in due.intervals if interval not in own]
+        if late:
+            self.log.info("Also computing %d unpublished or stale interval(s): %s", len(late), _spans(late))
+        if due.remaining:
+            self.log.warning("%d more interval(s) are due beyond max_catch_up = %d", due.remaining, limit)
+        return sorted({*own, *late})
+
+
+class _AttemptOperator(ViewOperator):
+    """What the operators share that go on with an attempt."""
+
+    def __init__(self, *, compute_task_id: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._compute_task_id = compute_task_id
+
+    def _attempt(self, context: Context) -> int:
+        attempt = context["ti"].xcom_pull(task_ids=self._compute_task_id)
+        if not isinstance(attempt, int):
+            raise AirflowFailException(
+                f"attempt_unknown: this run has no attempt of view {self.view!r} to go on with; clear "
+                f"{self._compute_task_id!r} instead, and its downstream tasks"
+            )
+        return attempt
+
+
+class ValidateOperator(_AttemptOperator):
+    """Audits an attempt's files; fails for good when no interval passes."""
+
+    def execute(self, context: Context) -> None:
+        """Record a verdict per interval."""
+        from fstore.runtime.validate import validate_attempt
+
+        with airflow_errors(), open_project(self._settings) as backends:
+            report = validate_attempt(backends, self._attempt(context), parent=parent_run(context))
+        self.log.info("%s", report)
+
+
+class MaterializeOperator(_AttemptOperator):
+    """Publishes what passed and brings it online; repeating it re-applies what was published and changes nothing else."""
+
+    def __init__(self, *, asset: Asset, **kwargs: Any) -> None:
+        super().__init__(outlets=[asset], **kwargs)
+        self._asset = asset
+
+    def execute(self, context: Context) -> None:
+        """Publish, apply the online work, and announce the publication as asset events."""
+        from fstore.runtime.materialize import materialize_attempt
+
+        with airflow_errors(), open_project(self._settings) as backends:
+            attempt = self._attempt(context)
+            done = materialize_attempt(backends, attempt, parent=parent_run(context))
+            generation = backends.registry.ledger.attempt(attempt).generation
+            directory = backends.offline.attempt_directory(self.view, generation, attempt)
+        if done.overtaken:
+            self.log.info("A newer attempt of another run had already published %s", _spans(done.overtaken))
+        self.log.info(
+            "Published %s as sequence %s: %d row(s), %d written online",
+            _spans(done.intervals), done.sequence, done.rows, done.online_rows,
+        )  # fmt: skip
+        extra: dict[str, str | int] = {
+            "sequence": done.sequence or 0,
+            "rows": done.rows,
+            "attempt": attempt,
+            "location": f"{self._settings.offline_url.rstrip('/')}/{directory}",
+        }
+        announce(context, self._asset, self._step, done.intervals, extra)
+
+
+def _needs(readiness: Readiness) -> dict[str, tuple[Interval, ...]]:
+    needs: dict[str, list[Interval]] = {}
+    for missing in readiness.waiting:
+        needs.setdefault(missing.view, []).append(missing.upstream)
+    return {view: tuple(merge_intervals(spans)) for view, spans in sorted(needs.items())}
+
+
+def _nothing_to_do(step: Step, run: RunFacts) -> str:
+    asked = (
+        f"`start` {run.start} to `end` {run.end}"
+        if run.is_range
+        else str(run.interval or run.partition_key or run.run_after)
+    )
+    life = f"from {step.start:%Y-%m-%dT%H:%MZ}" + (f" to {step.end:%Y-%m-%dT%H:%MZ}" if step.end else "")
+    return (
+        f"view {step.view!r} has no interval in {asked} that is due: it lives {life}, its data is complete after {step.lag}"
+    )
+
+
+def _spans(intervals: Sequence[Interval]) -> str:
+    merged = merge_intervals(intervals)
+    shown = ", ".join(str(span) for span in merged[:5])
+    return (shown or "nothing") + (f" and {len(merged) - 5} more ranges" if len(merged) > 5 else "")
