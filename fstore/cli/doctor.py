@@ -51,8 +51,8 @@ def _examine() -> list[Finding]:
     with open_backends(settings) as backends:
         examinations: dict[str, Callable[[], Finding]] = {
             "registry": lambda: _registry(backends),
-            "offline store": lambda: _store("offline store", settings.offline_url, lambda: backends.offline.store_id()),
-            "online store": lambda: _store("online store", settings.online_url, lambda: backends.online.store_id()),
+            "offline store": lambda: _store("offline store", settings.offline_url, backends.offline.store_id()),
+            "online store": lambda: _store("online store", settings.online_url, backends.online.store_id()),
             "spill directory": lambda: _spill(settings),
             "definitions": lambda: _definitions(settings, backends),
             "outbox": lambda: _outbox(backends),
@@ -89,8 +89,8 @@ def _registry(backends: Backends) -> Finding:
     return Finding(subject="registry", verdict="ok", detail=detail)
 
 
-def _store(subject: str, url: str, store_id: Callable[[], str | None]) -> Finding:
-    return Finding(subject=subject, verdict="ok", detail=f"{_masked(url)}: id {store_id()}")
+def _store(subject: str, url: str, store_id: str | None) -> Finding:
+    return Finding(subject=subject, verdict="ok", detail=f"{_masked(url)}: id {store_id}")
 
 
 def _spill(settings: Settings) -> Finding:
@@ -140,7 +140,7 @@ def _airflow(settings: Settings) -> Finding:
     if local and executor not in ("LocalExecutor", "SequentialExecutor"):
         return Finding(
             subject="Airflow", verdict="wrong",
-            detail=f"{executor} runs tasks on other hosts, which cannot reach {', '.join(local)} URLs: use postgresql, s3, redis",
+            detail=f"{executor} runs tasks on other hosts, which cannot reach {', '.join(local)}: use postgresql, s3, redis",
         )  # fmt: skip
     return Finding(subject="Airflow", verdict="ok", detail=f"executor {executor}")
 

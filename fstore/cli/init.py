@@ -21,7 +21,7 @@ from fstore.cli.project import compile_project
 from fstore.errors import SettingsError
 from fstore.settings import load_settings
 
-DAG_FILE = '''"""The DAGs of all feature pipelines: one per module of feature_defs/ and schedule (Airflow reads this file)."""
+DAG_FILE = '''"""The DAGs of all feature pipelines, one per module of feature_defs/ and schedule; Airflow reads this file."""
 
 from pathlib import Path
 

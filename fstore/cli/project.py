@@ -125,9 +125,10 @@ def apply_project(*, as_json: bool) -> None:
             raise DefinitionErrors([problem.as_error() for problem in checked.problems])
         backends.registry.record_source_schemas(checked.schemas)
         diff = diff_plans(_registered_steps(backends) or [], checked.plan.steps)
-        registration = backends.registry.register(checked.plan, complete=True)
+        registration = backends.registry.register(checked.plan)
+        retired = _retire_removed(backends, checked.plan)
     if as_json:
-        print_json({"registry": settings.registry_url, "changes": diff, "registration": registration})
+        print_json({"project": settings.project, "changes": diff, "registration": registration, "retired": retired})
         return
     _print_changes(diff)
     console.print(
@@ -135,6 +136,20 @@ def apply_project(*, as_json: bool) -> None:
         f"[bold]{settings.project}[/] are registered (version {registration.version})."
     )
     console.print("Next: `fstore run` computes what is due, or start Airflow and let the DAGs do it.")
+
+
+def _retire_removed(backends: Backends, plan: Plan) -> list[str]:
+    """Retire the views and services that the definitions no longer have; return their names."""
+    registry = backends.registry
+    services = {service.name for service in plan.services}
+    views = {step.view for step in plan.steps}
+    gone_services = [service.name for service in registry.services() if service.name not in services]
+    gone_views = [view.name for view in registry.views() if view.name not in views]
+    for name in gone_services:
+        registry.retire_service(name)
+    for name in gone_views:
+        registry.retire(name)
+    return [*gone_views, *gone_services]
 
 
 def _registered_steps(backends: Backends) -> list[Step] | None:

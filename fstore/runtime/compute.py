@@ -7,7 +7,8 @@ error, and its files are left for the sweeper.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import assert_never
 
@@ -17,15 +18,15 @@ import pyarrow.compute as pc
 
 from fstore.arrow import arrow_schema, schema_id
 from fstore.backends import Backends
+from fstore.definitions.modules import load_function
 from fstore.engines.engine import ArrowRelation, EventRelation, IntervalsRelation, Query
-from fstore.errors import FStoreError, InputsNotReady, OutputMismatch
+from fstore.errors import ComputeError, FStoreError, InputsNotReady, OutputMismatch
 from fstore.interval import Interval
 from fstore.lineage.run import ParentRun
 from fstore.plan.steps import EVENT_TIMESTAMP, AggregateStep, EventInput, PythonStep, SqlStep, Step
 from fstore.registry.records import Attempt
 from fstore.runtime.events import EventBuilder
 from fstore.runtime.inputs import MissingInput, ResolvedInputs, event_relation, relations_for, resolve_inputs
-from fstore.runtime.python_function import load_function
 from fstore.types import DataFile
 
 CHUNK_ROWS = 2_000_000
@@ -138,16 +139,40 @@ def _interval_batches(
                 for batch in reader:
                     yield conform(pa.table(batch), step, interval)
         case PythonStep():
-            function = load_function(backends.settings.definitions_dir, step)
+            function = load_function(backends.settings.definitions_dir, step.function)
             arguments: dict[str, object] = {}
             for alias, relation in relations.items():
                 with backends.engine.read(Query(sql=f'SELECT * FROM "{alias}"', relations={alias: relation})) as reader:
                     arguments[alias] = reader.read_all()
             if "interval" in step.function.parameters:
                 arguments["interval"] = interval
-            yield conform(function(arguments), step, interval)
+            yield conform(_call(function, arguments, step, interval), step, interval)
         case _:
             assert_never(step)
+
+
+def _call(
+    function: Callable[..., object], arguments: Mapping[str, object], step: PythonStep, interval: Interval
+) -> pa.Table:
+    """Call the user's function; its exception becomes an error that names the line in the user's file."""
+    try:
+        output = function(**arguments)
+    except Exception as error:
+        frames = [
+            frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.endswith(step.function.module)
+        ]
+        where = f"{step.function.module}:{frames[-1].lineno}" if frames else step.function.module
+        raise ComputeError(
+            f"function {step.function.name!r} ({where}) of view {step.view!r} raised {type(error).__name__} for interval "
+            f"{interval}: {error}",
+            view=step.view,
+        ) from error
+    if not isinstance(output, pa.Table):
+        raise OutputMismatch(
+            f"function {step.function.name!r} of {_subject(step)} returned {type(output).__name__}; expected pyarrow.Table",
+            view=step.view,
+        )
+    return output
 
 
 def conform(table: pa.Table, step: Step, interval: Interval) -> pa.Table:

@@ -19,7 +19,7 @@ from fstore.engines.engine import Query
 from fstore.errors import FStoreError
 from fstore.plan.sql import quoted
 from fstore.plan.steps import EVENT_TIMESTAMP, Step
-from fstore.registry.records import OnlineWork
+from fstore.registry.records import Head, OnlineWork
 from fstore.stores.encoding import RowCodec
 from fstore.stores.online import Floor, OnlineView, apply_rows, apply_tombstones
 from fstore.types import Column
@@ -36,15 +36,10 @@ class Delivered(msgspec.Struct, frozen=True, kw_only=True):
     failed: int = 0
 
 
-def apply_outbox(
-    backends: Backends, *, view: str | None = None, limit: int = 1000, progress: Progress | None = None
-) -> Delivered:
-    """Apply pending online work, oldest first, of one view or of all.
-
-    An entry that fails stays pending with its error. With ``view`` given the error is raised; else the others go on.
-    """
+def apply_outbox(backends: Backends, *, limit: int = 1000, progress: Progress | None = None) -> Delivered:
+    """Apply pending online work, oldest first; an entry that fails stays pending with its error, and the others go on."""
     outbox = backends.registry.outbox
-    pending = [entry for entry in outbox.pending(kind="online", limit=limit) if view is None or entry.payload.view == view]
+    pending = outbox.pending(kind="online", limit=limit)
     entries = rows = failed = 0
     for entry in pending:
         try:
@@ -52,8 +47,6 @@ def apply_outbox(
         except FStoreError as error:
             outbox.failed(entry.id, str(error))
             failed += 1
-            if view is not None:
-                raise
         else:
             outbox.done([entry.id])
             entries += 1
@@ -84,9 +77,11 @@ def _apply_snapshot(backends: Backends, step: Step, work: OnlineWork) -> int:
 
 def _apply_events(backends: Backends, step: Step, work: OnlineWork) -> int:
     ledger = backends.registry.ledger
-    scope = {"start": work.start, "end": work.end, "generation": work.generation}
-    new = ledger.heads(step.view, as_of=work.sequence, **scope)
-    old = ledger.heads(step.view, as_of=work.sequence - 1, **scope)
+
+    def heads_as_of(sequence: int) -> list[Head]:
+        return ledger.heads(step.view, start=work.start, end=work.end, generation=work.generation, as_of=sequence)
+
+    new, old = heads_as_of(work.sequence), heads_as_of(work.sequence - 1)
     every = ledger.heads(step.view, as_of=work.sequence, generation=work.generation)
     query = Query(
         sql=_newest_rows_sql(step),

@@ -11,8 +11,8 @@ import msgspec
 from fstore.backends import Backends
 from fstore.interval import Interval
 from fstore.lineage.run import ParentRun
-from fstore.registry.records import Published
-from fstore.runtime.delivery import apply_outbox
+from fstore.registry.records import OnlineWork, Published
+from fstore.runtime.delivery import apply_work
 from fstore.runtime.events import EventBuilder
 from fstore.runtime.validate import quality_of
 
@@ -45,7 +45,7 @@ def materialize_attempt(backends: Backends, attempt_id: int, *, parent: ParentRu
         return [build("COMPLETE", attempt, parent=parent, quality=quality, sequence=published.sequence)]
 
     published = backends.registry.ledger.publish(attempt_id, lineage_events=complete)
-    online_rows = apply_outbox(backends, view=attempt.view).rows if attempt.step.online else 0
+    online_rows = _bring_online(backends, published) if attempt.step.online else 0
     ranges = [Interval(publication.start, publication.end) for publication in published.publications]
     intervals = tuple(interval for interval in attempt.intervals if any(range_.contains(interval) for range_ in ranges))
     shown = set(intervals)
@@ -58,3 +58,22 @@ def materialize_attempt(backends: Backends, attempt_id: int, *, parent: ParentRu
         rows=sum(verdict.rows for verdict in attempt.verdicts if verdict.interval in shown),
         online_rows=online_rows,
     )
+
+
+def _bring_online(backends: Backends, published: Published) -> int:
+    """Apply the publications of an attempt, also those that were applied before, and settle its outbox entries."""
+    rows = 0
+    for publication in published.publications:
+        work = OnlineWork(
+            view=publication.view,
+            generation=publication.generation,
+            sequence=publication.sequence,
+            start=publication.start,
+            end=publication.end,
+            attempt=publication.attempt,
+        )
+        rows += apply_work(backends, work)
+    attempts = {publication.attempt for publication in published.publications}
+    outbox = backends.registry.outbox
+    outbox.done([entry.id for attempt in attempts for entry in outbox.pending(kind="online", attempt=attempt)])
+    return rows
