@@ -1,1 +1,4 @@
-"""What is known: definitions, the publication log, reports and lineage, in ordinary SQL tables."""
+"""What is known: definitions, the publication log, the outbox and lineage, in tables that SQL can query.
+
+The one package that imports SQLAlchemy. Start at ``registry.open_registry``.
+"""

@@ -1,0 +1,229 @@
+"""The ledger: attempts, their files and verdicts, and the log of publications.
+
+An attempt begins, records its files, gets a verdict per interval and is published or fails; every call is one short
+transaction that is safe to repeat. The log answers what is published, missing, blocked and stale. The ledger computes
+nothing and reads no data file.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
+from typing import TypeVar
+
+import msgspec
+import sqlalchemy as sa
+
+from fstore.interval import Interval
+from fstore.plan.steps import Step
+from fstore.registry.attempts import (
+    insert_attempt,
+    lock_attempt,
+    lock_unpublished,
+    read_attempt,
+    read_files,
+    read_history,
+    write_files,
+    write_intervals,
+)
+from fstore.registry.database import Database
+from fstore.registry.heads import Scope, read_blocked, read_heads, read_newest, read_publications, uncovered
+from fstore.registry.lineage_log import LineageLog
+from fstore.registry.publishing import publish_attempt
+from fstore.registry.records import (
+    Attempt,
+    AttemptSummary,
+    CheckResult,
+    Head,
+    Outcome,
+    Pin,
+    Publication,
+    Published,
+    State,
+    Verdict,
+)
+from fstore.registry.reports import read_verdicts, write_results
+from fstore.registry.staleness import stale_intervals
+from fstore.registry.tables import attempts
+from fstore.registry.views import live_generation
+from fstore.types import DataFile
+
+__all__ = [
+    "Attempt", "AttemptSummary", "CheckResult", "Head", "Ledger", "Outcome", "Pin", "Publication", "Published", "State",
+    "Verdict",
+]  # fmt: skip
+
+
+T = TypeVar("T")
+
+
+class Ledger:
+    """The ledger of one project. Safe to share between threads and over a fork."""
+
+    def __init__(self, database: Database, lineage: LineageLog) -> None:
+        self._database, self._lineage = database, lineage
+
+    # -- an attempt ---------------------------------------------------------------------------------------------------
+
+    def begin(
+        self,
+        step: Step,
+        intervals: Sequence[Interval],
+        run_id: str,
+        pins: Sequence[Pin] = (),
+        lineage_events: Sequence[str] | Callable[[Attempt], Sequence[str]] = (),
+    ) -> Attempt:
+        """Begin an attempt of a registered view at disjoint intervals; from now on it fences the run's earlier ones.
+
+        ``lineage_events`` (or what it returns for the new attempt) are recorded in the same transaction. Raises
+        UnknownFeature, and ValueError for no or overlapping intervals.
+        """
+        ordered = sorted(set(intervals))
+        if not ordered or any(left.end > right.start for left, right in itertools.pairwise(ordered)):
+            raise ValueError("an attempt takes at least one interval, and none that overlap")
+        database = self._database
+        with database.writing() as connection:
+            attempt = Attempt(
+                id=0,
+                view=step.view,
+                generation=live_generation(database, connection, step.view),
+                run_id=run_id,
+                step=step,
+                intervals=tuple(ordered),
+                pins=tuple(pins),
+                created_at=database.now(connection),
+            )
+            attempt = msgspec.structs.replace(attempt, id=insert_attempt(database, connection, attempt))
+            self._lineage.record_within(connection, _events(lineage_events, attempt))
+        return attempt
+
+    def attempt(self, attempt_id: int) -> Attempt:
+        """Return an attempt with everything recorded about it. Raises AttemptUnknown."""
+        with self._database.reading() as connection:
+            row = lock_attempt(self._database, connection, attempt_id, lock=False)
+            return read_attempt(self._database, connection, row)
+
+    def record_files(self, attempt_id: int, files: Sequence[DataFile]) -> None:
+        """Record the files of an attempt in place of earlier ones. Raises AttemptUnknown, PublishError once published."""
+        with self._database.writing() as connection:
+            lock_unpublished(self._database, connection, attempt_id)
+            write_files(self._database, connection, attempt_id, files)
+
+    def record_verdicts(self, attempt_id: int, verdicts: Sequence[Verdict], files: Sequence[DataFile] | None = None) -> None:
+        """Record verdicts in place of earlier ones for the same intervals, and the files that quarantine rewrote.
+
+        Raises AttemptUnknown, PublishError once published, and ValueError for an interval that is not the attempt's.
+        """
+        given = {verdict.interval: verdict for verdict in sorted(verdicts, key=lambda verdict: verdict.interval)}
+        database = self._database
+        with database.writing() as connection:
+            attempt = read_attempt(database, connection, lock_unpublished(database, connection, attempt_id))
+            if foreign := sorted(set(given) - set(attempt.intervals)):
+                raise ValueError(f"attempt {attempt_id} of view {attempt.view!r} does not cover {foreign[0]}")
+            known = {verdict.interval: verdict for verdict in attempt.verdicts} | given
+            write_intervals(database, connection, attempt, attempt_id, known)
+            write_results(database, connection, attempt_id, list(given.values()))
+            if files is not None:
+                write_files(database, connection, attempt_id, files)
+            if len(known) == len(attempt.intervals):
+                connection.execute(sa.update(attempts).where(attempts.c.id == attempt_id).values(state="validated"))
+
+    def publish(
+        self,
+        attempt_id: int,
+        *,
+        intervals: Collection[Interval] | None = None,
+        lineage_events: Sequence[str] | Callable[[Published], Sequence[str]] = (),
+    ) -> Published:
+        """Make the passed intervals of an attempt visible, or those among ``intervals``, in one transaction.
+
+        Safe to repeat: an interval that this attempt published stays as it is. ``lineage_events`` (or what it returns for
+        the result) are recorded in the same transaction. Raises AttemptUnknown, Fenced and InputsChanged.
+        """
+        with self._database.writing() as connection:
+            published = publish_attempt(self._database, connection, attempt_id, intervals)
+            self._lineage.record_within(connection, _events(lineage_events, published))
+        return published
+
+    def fail(self, attempt_id: int, message: str, lineage_events: Sequence[str] = ()) -> None:
+        """Record that an attempt failed; one that is published stays published. Raises AttemptUnknown."""
+        database = self._database
+        with database.writing() as connection:
+            if lock_attempt(database, connection, attempt_id).state != "published":
+                connection.execute(
+                    sa.update(attempts)
+                    .where(attempts.c.id == attempt_id)
+                    .values(state="failed", message=message, finished_at=database.now(connection))
+                )
+            self._lineage.record_within(connection, lineage_events)
+
+    # -- the log ------------------------------------------------------------------------------------------------------
+
+    def heads(
+        self,
+        view: str,
+        *,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        generation: int | None = None,
+        as_of: int | datetime | None = None,
+    ) -> list[Head]:
+        """Return what is seen of a view within ``[start, end)``: maximal ranges, ascending, clipped to it.
+
+        ``as_of`` is a sequence or an instant (default: now), the generation the live one by default. Raises
+        UnknownFeature.
+        """
+        with self._database.reading() as connection:
+            number = live_generation(self._database, connection, view) if generation is None else generation
+            scope = Scope(view=view, generation=number, start=start, end=end, as_of=as_of)
+            return read_heads(self._database, connection, scope)
+
+    def newest(self, view: str) -> Head | None:
+        """Return the head with the greatest end, or None when nothing is published. Raises UnknownFeature."""
+        with self._database.reading() as connection:
+            generation = live_generation(self._database, connection, view)
+            return read_newest(self._database, connection, view, generation)
+
+    def publications(self, view: str | None = None, limit: int = 100) -> list[Publication]:
+        """Return the latest entries of the log, ascending by sequence."""
+        with self._database.reading() as connection:
+            return read_publications(self._database, connection, view=view, limit=limit)
+
+    def unpublished(self, view: str, intervals: Sequence[Interval]) -> list[Interval]:
+        """Return those of the intervals that are not published, in the given order. Raises UnknownFeature."""
+        if not intervals:
+            return []
+        start, end = min(i.start for i in intervals), max(i.end for i in intervals)
+        return uncovered(intervals, self.heads(view, start=start, end=end))
+
+    def blocked(self, view: str) -> list[Interval]:
+        """Return the intervals whose newest verdict blocks them, ascending. Raises UnknownFeature."""
+        with self._database.reading() as connection:
+            generation = live_generation(self._database, connection, view)
+            return read_blocked(self._database, connection, view, generation)
+
+    def stale(self, view: str) -> list[Interval]:
+        """Return the published intervals whose pinned inputs were republished since, ascending. Raises UnknownFeature."""
+        with self._database.reading() as connection:
+            generation = live_generation(self._database, connection, view)
+            return stale_intervals(self._database, connection, view, generation)
+
+    def files(self, attempt_ids: Collection[int]) -> dict[int, tuple[DataFile, ...]]:
+        """Return the files of attempts, in the order they were recorded; an attempt without files is left out."""
+        with self._database.reading() as connection:
+            return read_files(self._database, connection, attempt_ids)
+
+    def verdicts(self, attempt_id: int) -> tuple[Verdict, ...]:
+        """Return the verdicts of an attempt with their check results, ascending by interval."""
+        with self._database.reading() as connection:
+            return read_verdicts(connection, attempt_id)
+
+    def history(self, view: str | None = None, limit: int = 20) -> list[AttemptSummary]:
+        """Return the latest attempts, newest first, of a view or of the whole project."""
+        with self._database.reading() as connection:
+            return read_history(self._database, connection, view, limit)
+
+
+def _events(given: Sequence[str] | Callable[[T], Sequence[str]], value: T) -> Sequence[str]:
+    return given(value) if callable(given) else given

@@ -1,0 +1,397 @@
+"""The first schema: definitions, ledger, outbox and lineage."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+
+INSTANT = sa.DateTime(timezone=True).with_variant(sa.String(26), "sqlite")
+BIG_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+
+def upgrade() -> None:
+    op.create_table(
+        "projects",
+        sa.Column("project", sa.String(), nullable=False),
+        sa.Column("incarnation", sa.String(), nullable=False, comment="identifies this registry; new after a loss"),
+        sa.Column("version", sa.BigInteger(), nullable=False, comment="grows with every change of definitions"),
+        sa.Column("sequence", sa.BigInteger(), nullable=False, comment="of the newest publication"),
+        sa.Column("published_at", INSTANT, comment="of the newest publication; never runs backwards"),
+        sa.Column("created_at", INSTANT, nullable=False),
+        sa.PrimaryKeyConstraint("project", name="pk_projects"),
+    )
+    op.create_table(
+        "attempts",
+        sa.Column("id", BIG_ID, autoincrement=True, nullable=False, comment="its epoch"),
+        sa.Column("project", sa.String(), nullable=False),
+        sa.Column("view", sa.String(), nullable=False),
+        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("run_id", sa.String(), nullable=False),
+        sa.Column("fingerprint", sa.String(), nullable=False),
+        sa.Column("step", sa.JSON(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False, comment="begun, validated, published or failed"),
+        sa.Column("message", sa.String(), server_default="", nullable=False),
+        sa.Column("start_at", INSTANT, nullable=False),
+        sa.Column("end_at", INSTANT, nullable=False),
+        sa.Column("created_at", INSTANT, nullable=False),
+        sa.Column("finished_at", INSTANT),
+        sa.ForeignKeyConstraint(["project"], ["projects.project"], name="fk_attempts_project_projects"),
+        sa.PrimaryKeyConstraint("id", name="pk_attempts"),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_attempts_recent", "attempts", ["project", "id"])
+    op.create_index("ix_attempts_run", "attempts", ["project", "view", "run_id", "id"])
+    op.create_table(
+        "entities",
+        sa.Column("project", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("description", sa.String(), server_default="", nullable=False),
+        sa.ForeignKeyConstraint(["project"], ["projects.project"], name="fk_entities_project_projects"),
+        sa.PrimaryKeyConstraint("project", "name", name="pk_entities"),
+    )
+    op.create_table(
+        "entity_keys",
+        sa.Column("project", sa.String(), nullable=False),
+        sa.Column("entity", sa.String(), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("type", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(["project"], ["projects.project"], name="fk_entity_keys_project_projects"),
+        sa.PrimaryKeyConstraint("project", "entity", "position", name="pk_entity_keys"),
+    )
+    op.create_table(
+        "feature_services",
+        sa.Column("project", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("owner", sa.String(), server_default="", nullable=False),
+        sa.Column("description", sa.String(), server_default="", nullable=False),
+        sa.Column("tags", sa.JSON(), nullable=False),
+        sa.ForeignKeyConstraint(["project"], ["projects.project"], name="fk_feature_services_project_projects"),
+        sa.PrimaryKeyConstraint("project", "name", name="pk_feature_services"),
+    )
+    op.create_table(
+        "features",
+        sa.Column("project", sa.String(), nullable=False),
+        sa.Column("view", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("type", sa.String()),
+        sa.Column("fingerprint", sa.String(), nullable=False),
+        sa.Column("description", sa.String(), server_default="", nullable=False),
+        sa.Column("pii", sa.Boolean(), nullable=False),
+        sa.ForeignKeyConstraint(["project"], ["projects.project"], name="fk_features_project_projects"),
+        sa.PrimaryKeyConstraint("project", "view", "name", name="pk_features"),
+    )
+    op.create_index("ix_features_name", "features", ["project", "name"])
+    op.create_table(
+        "lineage_edges",
+        sa.Column("project", sa.String(), nullable=False),
+        sa.Column("output_namespace", sa.String(), nullable=False),
+        sa.Column("output_name", sa.String(), nullable=False),
+        sa.Column("revision", sa.String(), nullable=False),
+        sa.Column("output_column", sa.String(), nullable=False, comment="empty: the whole data set"),
+        sa.Column("input_namespace", sa.String(), nullable=False),
+        sa.Column("input_name", sa.String(), nullable=False),
+        sa.Column("input_column", sa.String(), nullable=False, comment="empty: the whole data set"),
+        sa.Column("transformation", sa.String(), server_default="", nullable=False),
+        sa.Column("masking", sa.Boolean(), nullable=False),
+        sa.ForeignKeyConstraint(["project"], ["projects.project"], name="fk_lineage_edges_project_projects"),
+        sa.PrimaryKeyConstraint(
+            "project",
+            "output_namespace",
+            "output_name",
+            "revision",
+            "output_column",
+            "input_namespace",
+            "input_name",
+            "input_column",
+            name="pk_lineage_edges",
+        ),
+    )
+    op.create_index("ix_lineage_edges_input", "lineage_edges", ["project", "input_namespace", "input_name", "input_column"])
+    op.create_table(
+        "lineage_events",
+        sa.Column("id", BIG_ID, autoincrement=True, nullable=False),
+        sa.Column("project", sa.String(), nullable=False),
+        sa.Column("event_time", INSTANT, nullable=False),
+        sa.Column("event_type", sa.String(), nullable=False),
+        sa.Column("run_id", sa.String(), nullable=False),
+        sa.Column("job_namespace", sa.String(), nullable=False),
+        sa.Column("job_name", sa.String(), nullable=False),
+        sa.Column("parent_run_id", sa.String()),
+        sa.Column("parent_job_name", sa.String()),
+        sa.Column("payload", sa.JSON(), nullable=False),
+        sa.Column("recorded_at", INSTANT, nullable=False),
+        sa.ForeignKeyConstraint(["project"], ["projects.project"], name="fk_lineage_events_project_projects"),
+        sa.PrimaryKeyConstraint("id", name="pk_lineage_events"),
+        sa.UniqueConstraint(
+            "project",
+            "run_id",
+            "event_type",
+            "job_namespace",
+            "job_name",
+            name="uq_lineage_events_project_run_id_event_type_job_namespace_job_name",
+        ),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_lineage_events_job", "lineage_events", ["project", "job_name", "event_time"])
+    op.create_index("ix_lineage_events_parent", "lineage_events", ["project", "parent_run_id"])
+    op.create_table(
+        "lineage_outputs",
+        sa.Column("project", sa.String(), nullable=False),
+        sa.Column("namespace", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("revision", sa.String(), nullable=False, comment="the rows of lineage_edges that hold now"),
+        sa.Column("event_time", INSTANT, nullable=False),
+        sa.Column("run_id", sa.String(), nullable=False),
+        sa.Column("job_name", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(["project"], ["projects.project"], name="fk_lineage_outputs_project_projects"),
+        sa.PrimaryKeyConstraint("project", "namespace", "name", name="pk_lineage_outputs"),
+    )
+    op.create_table(
+        "service_features",
+        sa.Column("project", sa.String(), nullable=False),
+        sa.Column("service", sa.String(), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("view", sa.String(), nullable=False),
+        sa.Column("feature", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(["project"], ["projects.project"], name="fk_service_features_project_projects"),
+        sa.PrimaryKeyConstraint("project", "service", "position", name="pk_service_features"),
+    )
+    op.create_index("ix_service_features_view", "service_features", ["project", "view", "feature"])
+    op.create_table(
+        "source_columns",
+        sa.Column("project", sa.String(), nullable=False),
+        sa.Column("source", sa.String(), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("type", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(["project"], ["projects.project"], name="fk_source_columns_project_projects"),
+        sa.PrimaryKeyConstraint("project", "source", "position", name="pk_source_columns"),
+    )
+    op.create_table(
+        "sources",
+        sa.Column("project", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("kind", sa.String(), comment="null until a registered view reads it"),
+        sa.Column("path", sa.String()),
+        sa.Column("event_time", sa.String(), comment="null for a dimension"),
+        sa.Column("updated_at_column", sa.String()),
+        sa.Column("definition", sa.JSON()),
+        sa.Column("schema_recorded_at", INSTANT),
+        sa.ForeignKeyConstraint(["project"], ["projects.project"], name="fk_sources_project_projects"),
+        sa.PrimaryKeyConstraint("project", "name", name="pk_sources"),
+    )
+    op.create_table(
+        "stores",
+        sa.Column("project", sa.String(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("url", sa.String(), nullable=False, comment="without password"),
+        sa.Column("store_id", sa.String(), nullable=False),
+        sa.Column("recorded_at", INSTANT, nullable=False),
+        sa.ForeignKeyConstraint(["project"], ["projects.project"], name="fk_stores_project_projects"),
+        sa.PrimaryKeyConstraint("project", "kind", name="pk_stores"),
+    )
+    op.create_table(
+        "view_inputs",
+        sa.Column("project", sa.String(), nullable=False),
+        sa.Column("view", sa.String(), nullable=False),
+        sa.Column("alias", sa.String(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False, comment="events, dimension, snapshot or history"),
+        sa.Column("input", sa.String(), nullable=False, comment="the source or view that is read"),
+        sa.ForeignKeyConstraint(["project"], ["projects.project"], name="fk_view_inputs_project_projects"),
+        sa.PrimaryKeyConstraint("project", "view", "alias", name="pk_view_inputs"),
+    )
+    op.create_index("ix_view_inputs_input", "view_inputs", ["project", "input"])
+    op.create_table(
+        "view_versions",
+        sa.Column("project", sa.String(), nullable=False),
+        sa.Column("view", sa.String(), nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False, comment="the project's version that brought it"),
+        sa.Column("fingerprint", sa.String(), nullable=False),
+        sa.Column("step", sa.JSON(), nullable=False),
+        sa.Column("registered_at", INSTANT, nullable=False),
+        sa.ForeignKeyConstraint(["project"], ["projects.project"], name="fk_view_versions_project_projects"),
+        sa.PrimaryKeyConstraint("project", "view", "version", name="pk_view_versions"),
+    )
+    op.create_index("ix_view_versions_fingerprint", "view_versions", ["project", "fingerprint"])
+    op.create_table(
+        "views",
+        sa.Column("project", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False, comment="the row of view_versions that is live"),
+        sa.Column("fingerprint", sa.String(), nullable=False),
+        sa.Column("live_generation", sa.Integer(), nullable=False),
+        sa.Column("entity", sa.String(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False, comment="snapshot or event"),
+        sa.Column("step", sa.String(), nullable=False, comment="aggregate, sql or python"),
+        sa.Column("schedule", sa.String(), nullable=False),
+        sa.Column("timezone", sa.String(), nullable=False),
+        sa.Column("start_at", INSTANT, nullable=False),
+        sa.Column("end_at", INSTANT),
+        sa.Column("lag_seconds", sa.Float(), nullable=False),
+        sa.Column("ttl_seconds", sa.Float()),
+        sa.Column("online", sa.Boolean(), nullable=False),
+        sa.Column("pipeline", sa.String(), server_default="", nullable=False),
+        sa.Column("owner", sa.String(), server_default="", nullable=False),
+        sa.Column("description", sa.String(), server_default="", nullable=False),
+        sa.Column("tags", sa.JSON(), nullable=False),
+        sa.Column("module", sa.String(), server_default="", nullable=False),
+        sa.Column("line", sa.Integer(), nullable=False),
+        sa.Column("registered_at", INSTANT, nullable=False, comment="of the live version"),
+        sa.Column("retired_at", INSTANT, comment="when it left the definitions"),
+        sa.ForeignKeyConstraint(["project"], ["projects.project"], name="fk_views_project_projects"),
+        sa.PrimaryKeyConstraint("project", "name", name="pk_views"),
+    )
+    op.create_index("ix_views_owner", "views", ["project", "owner"])
+    op.create_table(
+        "attempt_intervals",
+        sa.Column("project", sa.String(), nullable=False),
+        sa.Column("attempt_id", BIG_ID, nullable=False),
+        sa.Column("view", sa.String(), nullable=False),
+        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("start_at", INSTANT, nullable=False),
+        sa.Column("end_at", INSTANT, nullable=False),
+        sa.Column("outcome", sa.String(), nullable=False, comment="pending, passed, blocked, published or overtaken"),
+        sa.Column("rows", sa.BigInteger(), comment="null until validated"),
+        sa.Column("quarantined_rows", sa.BigInteger()),
+        sa.ForeignKeyConstraint(["attempt_id"], ["attempts.id"], name="fk_attempt_intervals_attempt_id_attempts"),
+        sa.PrimaryKeyConstraint("attempt_id", "start_at", name="pk_attempt_intervals"),
+    )
+    op.create_index(
+        "ix_attempt_intervals_view", "attempt_intervals", ["project", "view", "generation", "start_at", "end_at"]
+    )
+    op.create_table(
+        "attempt_pins",
+        sa.Column("project", sa.String(), nullable=False),
+        sa.Column("attempt_id", BIG_ID, nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("view", sa.String(), nullable=False),
+        sa.Column("start_at", INSTANT, nullable=False),
+        sa.Column("end_at", INSTANT, nullable=False),
+        sa.Column("sequence", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["attempt_id"], ["attempts.id"], name="fk_attempt_pins_attempt_id_attempts"),
+        sa.PrimaryKeyConstraint("attempt_id", "position", name="pk_attempt_pins"),
+    )
+    op.create_index("ix_attempt_pins_view", "attempt_pins", ["project", "view", "sequence"])
+    op.create_table(
+        "check_results",
+        sa.Column("id", BIG_ID, autoincrement=True, nullable=False),
+        sa.Column("project", sa.String(), nullable=False),
+        sa.Column("attempt_id", BIG_ID, nullable=False),
+        sa.Column("start_at", INSTANT, nullable=False),
+        sa.Column("end_at", INSTANT, nullable=False, comment="neighbouring intervals with an equal result share a row"),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("label", sa.String(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("severity", sa.String(), nullable=False),
+        sa.Column("columns", sa.JSON(), nullable=False),
+        sa.Column("violations", sa.BigInteger(), nullable=False),
+        sa.Column("samples", sa.JSON(), nullable=False, comment="keys of some offending rows"),
+        sa.Column("message", sa.String(), server_default="", nullable=False),
+        sa.Column("sql", sa.String(), server_default="", nullable=False),
+        sa.ForeignKeyConstraint(["attempt_id"], ["attempts.id"], name="fk_check_results_attempt_id_attempts"),
+        sa.PrimaryKeyConstraint("id", name="pk_check_results"),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_check_results_attempt", "check_results", ["attempt_id", "start_at"])
+    op.create_table(
+        "data_files",
+        sa.Column("project", sa.String(), nullable=False),
+        sa.Column("attempt_id", BIG_ID, nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("path", sa.String(), nullable=False),
+        sa.Column("rows", sa.BigInteger(), nullable=False),
+        sa.Column("bytes", sa.BigInteger(), nullable=False),
+        sa.Column("start_at", INSTANT, nullable=False),
+        sa.Column("end_at", INSTANT, nullable=False),
+        sa.Column("schema_id", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(["attempt_id"], ["attempts.id"], name="fk_data_files_attempt_id_attempts"),
+        sa.PrimaryKeyConstraint("attempt_id", "position", name="pk_data_files"),
+    )
+    op.create_index("ix_data_files_path", "data_files", ["project", "path"])
+    op.create_table(
+        "outbox",
+        sa.Column("id", BIG_ID, autoincrement=True, nullable=False),
+        sa.Column("project", sa.String(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("view", sa.String(), nullable=False),
+        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("sequence", sa.BigInteger(), nullable=False),
+        sa.Column("attempt_id", BIG_ID, nullable=False),
+        sa.Column("start_at", INSTANT, nullable=False),
+        sa.Column("end_at", INSTANT, nullable=False),
+        sa.Column("created_at", INSTANT, nullable=False),
+        sa.Column("tries", sa.Integer(), nullable=False),
+        sa.Column("last_error", sa.String()),
+        sa.Column("done_at", INSTANT),
+        sa.ForeignKeyConstraint(["attempt_id"], ["attempts.id"], name="fk_outbox_attempt_id_attempts"),
+        sa.ForeignKeyConstraint(["project"], ["projects.project"], name="fk_outbox_project_projects"),
+        sa.PrimaryKeyConstraint("id", name="pk_outbox"),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_outbox_attempt", "outbox", ["attempt_id"])
+    op.create_index("ix_outbox_pending", "outbox", ["project", "done_at", "id"])
+    op.create_table(
+        "publications",
+        sa.Column("project", sa.String(), nullable=False),
+        sa.Column("sequence", sa.BigInteger(), nullable=False),
+        sa.Column("view", sa.String(), nullable=False),
+        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("start_at", INSTANT, nullable=False),
+        sa.Column("end_at", INSTANT, nullable=False),
+        sa.Column("attempt_id", BIG_ID, nullable=False),
+        sa.Column("fingerprint", sa.String(), nullable=False),
+        sa.Column("published_at", INSTANT, nullable=False),
+        sa.ForeignKeyConstraint(["attempt_id"], ["attempts.id"], name="fk_publications_attempt_id_attempts"),
+        sa.ForeignKeyConstraint(["project"], ["projects.project"], name="fk_publications_project_projects"),
+        sa.PrimaryKeyConstraint("project", "sequence", name="pk_publications"),
+    )
+    op.create_index("ix_publications_attempt", "publications", ["attempt_id"])
+    op.create_index("ix_publications_range", "publications", ["project", "view", "generation", "end_at", "start_at"])
+
+
+def downgrade() -> None:
+    op.drop_index("ix_publications_range", table_name="publications")
+    op.drop_index("ix_publications_attempt", table_name="publications")
+    op.drop_table("publications")
+    op.drop_index("ix_outbox_pending", table_name="outbox")
+    op.drop_index("ix_outbox_attempt", table_name="outbox")
+    op.drop_table("outbox")
+    op.drop_index("ix_data_files_path", table_name="data_files")
+    op.drop_table("data_files")
+    op.drop_index("ix_check_results_attempt", table_name="check_results")
+    op.drop_table("check_results")
+    op.drop_index("ix_attempt_pins_view", table_name="attempt_pins")
+    op.drop_table("attempt_pins")
+    op.drop_index("ix_attempt_intervals_view", table_name="attempt_intervals")
+    op.drop_table("attempt_intervals")
+    op.drop_index("ix_views_owner", table_name="views")
+    op.drop_table("views")
+    op.drop_index("ix_view_versions_fingerprint", table_name="view_versions")
+    op.drop_table("view_versions")
+    op.drop_index("ix_view_inputs_input", table_name="view_inputs")
+    op.drop_table("view_inputs")
+    op.drop_table("stores")
+    op.drop_table("sources")
+    op.drop_table("source_columns")
+    op.drop_index("ix_service_features_view", table_name="service_features")
+    op.drop_table("service_features")
+    op.drop_table("lineage_outputs")
+    op.drop_index("ix_lineage_events_parent", table_name="lineage_events")
+    op.drop_index("ix_lineage_events_job", table_name="lineage_events")
+    op.drop_table("lineage_events")
+    op.drop_index("ix_lineage_edges_input", table_name="lineage_edges")
+    op.drop_table("lineage_edges")
+    op.drop_index("ix_features_name", table_name="features")
+    op.drop_table("features")
+    op.drop_table("feature_services")
+    op.drop_table("entity_keys")
+    op.drop_table("entities")
+    op.drop_index("ix_attempts_run", table_name="attempts")
+    op.drop_index("ix_attempts_recent", table_name="attempts")
+    op.drop_table("attempts")
+    op.drop_table("projects")

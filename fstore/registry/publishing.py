@@ -1,0 +1,214 @@
+"""Publish an attempt: the one transaction that makes rows visible.
+
+Takes a writing transaction and an attempt whose intervals have verdicts; appends one publication per contiguous range of
+passed intervals and the work for the online store. The project's row is locked first, so sequences are issued in commit
+order and everything checked here still holds when it commits. Repeating it gives the same result, whatever became of the
+commit. It writes no lineage and moves no data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
+
+from fstore.errors import AttemptUnknown, Fenced, InputsChanged
+from fstore.interval import Interval, merge_intervals
+from fstore.registry.attempts import AttemptRow, lock_attempt, read_pins
+from fstore.registry.database import Database
+from fstore.registry.heads import Scope, overlapping, read_heads, read_publications
+from fstore.registry.pins import changed_pins
+from fstore.registry.records import Pin, Published
+from fstore.registry.tables import attempt_intervals, attempts, outbox, projects, publications
+from fstore.registry.views import live_generations
+
+
+class _Facts(msgspec.Struct, frozen=True):
+    """What publishing needs to know of a step."""
+
+    online: bool
+    kind: Literal["snapshot", "event"]
+
+
+def publish_attempt(
+    database: Database, connection: Connection, attempt_id: int, chosen: Collection[Interval] | None = None
+) -> Published:
+    """Publish the passed intervals of an attempt, or those among ``chosen``.
+
+    Raises AttemptUnknown (no such attempt, or without verdicts), Fenced and InputsChanged; then nothing is written.
+    """
+    project = lock_project(database, connection)
+    attempt = lock_attempt(database, connection, attempt_id)
+    outcomes = _outcomes(connection, attempt, chosen)
+    passed = [interval for interval, outcome in outcomes.items() if outcome == "passed"]
+    if passed:
+        _refuse_zombie(database, connection, attempt)
+        overtaken = _overtaken(database, connection, attempt, passed)
+        fresh = [interval for interval in passed if interval not in overtaken]
+        if fresh:
+            _refuse_changed_inputs(database, connection, attempt_id)
+            _append(database, connection, project, attempt, merge_intervals(fresh))
+        _settle(database, connection, attempt_id, overtaken)
+        outcomes = _outcomes(connection, attempt, chosen)
+    elif not {"published", "overtaken"} & set(outcomes.values()):
+        raise AttemptUnknown(
+            f"attempt {attempt_id} of view {attempt.view!r} has nothing to publish: validation blocked all of it"
+        )
+    return Published(
+        publications=tuple(
+            publication
+            for publication in read_publications(database, connection, attempt=attempt_id)
+            if any(publication.start <= interval.start < publication.end for interval in outcomes)
+        ),
+        overtaken=tuple(interval for interval, outcome in outcomes.items() if outcome == "overtaken"),
+        blocked=tuple(interval for interval, outcome in outcomes.items() if outcome == "blocked"),
+    )
+
+
+def lock_project(database: Database, connection: Connection) -> Row[*tuple[Any, ...]]:
+    """Lock the project's row until the transaction ends (SQLite's transaction holds the whole database already)."""
+    return connection.execute(
+        sa.select(projects).where(projects.c.project == database.project).with_for_update(key_share=True)
+    ).one()
+
+
+def _outcomes(connection: Connection, attempt: AttemptRow, chosen: Collection[Interval] | None) -> dict[Interval, str]:
+    """Return the outcome of every interval asked for, ascending. Raises AttemptUnknown where a verdict is missing."""
+    c = attempt_intervals.c
+    rows = connection.execute(
+        sa.select(c.start_at, c.end_at, c.outcome).where(c.attempt_id == attempt.id).order_by(c.start_at)
+    )
+    every: dict[Interval, str] = {Interval(row.start_at, row.end_at): row.outcome for row in rows}
+    foreign = [] if chosen is None else [interval for interval in chosen if interval not in every]
+    if foreign:
+        raise AttemptUnknown(f"attempt {attempt.id} of view {attempt.view!r} does not cover {foreign[0]}")
+    wanted = every if chosen is None else {interval: every[interval] for interval in sorted(chosen)}
+    pending = [interval for interval, outcome in wanted.items() if outcome == "pending"]
+    if pending:
+        raise AttemptUnknown(
+            f"attempt {attempt.id} of view {attempt.view!r} has {len(pending)} interval(s) without a verdict, the first "
+            f"{pending[0]}: validate it first"
+        )
+    return wanted
+
+
+def _refuse_zombie(database: Database, connection: Connection, attempt: AttemptRow) -> None:
+    later = connection.execute(
+        sa.select(sa.func.max(attempts.c.id)).where(
+            attempts.c.project == database.project,
+            attempts.c.view == attempt.view,
+            attempts.c.run_id == attempt.run_id,
+            attempts.c.id > attempt.id,
+        )
+    ).scalar()
+    if later is not None:
+        raise Fenced(attempt.id, later, attempt.view)
+
+
+def _overtaken(database: Database, connection: Connection, attempt: AttemptRow, passed: Sequence[Interval]) -> set[Interval]:
+    """Return the intervals whose head belongs to a later attempt (of another run: this one is no zombie)."""
+    scope = Scope(view=attempt.view, generation=attempt.generation, start=passed[0].start, end=max(i.end for i in passed))
+    heads = read_heads(database, connection, scope)
+    return {
+        interval
+        for interval in passed
+        if any(head.attempt > attempt.id for head in overlapping(heads, interval.start, interval.end))
+    }
+
+
+def _refuse_changed_inputs(database: Database, connection: Connection, attempt_id: int) -> None:
+    """Compare the pinned publications with the heads of now, one query per upstream view."""
+    pins: dict[str, list[Pin]] = {}
+    for pin in read_pins(connection, attempt_id):
+        pins.setdefault(pin.view, []).append(pin)
+    generations = live_generations(database, connection, pins)
+    for view, pinned in pins.items():
+        parts = changed_pins(database, connection, pinned, generations.get(view))
+        for pin, changed in zip(pinned, parts, strict=True):
+            if changed:
+                raise InputsChanged(
+                    f"attempt {attempt_id} read publication {pin.sequence} of view {view!r} for {changed[0]}, which was "
+                    "republished meanwhile. Computing it again reads the new one."
+                )
+
+
+def _append(
+    database: Database,
+    connection: Connection,
+    project: Row[*tuple[Any, ...]],
+    attempt: AttemptRow,
+    ranges: Sequence[Interval],
+) -> None:
+    """Append a publication per range, with its sequence, its instant and its online work."""
+    now = database.now(connection)
+    published_at = now if project.published_at is None else max(now, project.published_at)
+    common = {"view": attempt.view, "generation": attempt.generation, "attempt_id": attempt.id}
+    rows: list[dict[str, object]] = [
+        {**common, "sequence": project.sequence + number, "start_at": interval.start, "end_at": interval.end,
+         "fingerprint": attempt.fingerprint, "published_at": published_at}
+        for number, interval in enumerate(ranges, start=1)
+    ]  # fmt: skip
+    database.insert(connection, publications, rows)
+    connection.execute(
+        sa.update(projects)
+        .where(projects.c.project == database.project)
+        .values(sequence=project.sequence + len(rows), published_at=published_at)
+    )
+    c = attempt_intervals.c
+    connection.execute(
+        sa.update(attempt_intervals)
+        .where(c.attempt_id == attempt.id, c.start_at >= sa.bindparam("low"), c.start_at < sa.bindparam("high"))
+        .values(outcome="published"),
+        [{"low": interval.start, "high": interval.end} for interval in ranges],
+    )
+    _enqueue(database, connection, attempt, rows, published_at)
+
+
+def _enqueue(
+    database: Database,
+    connection: Connection,
+    attempt: AttemptRow,
+    rows: Sequence[dict[str, object]],
+    now: datetime,
+) -> None:
+    """Append the online work: of a snapshot view only for the publication of the newest published interval."""
+    facts = msgspec.json.decode(attempt.step, type=_Facts)
+    if not facts.online:
+        return
+    if facts.kind == "snapshot":
+        newest = connection.execute(
+            sa.select(sa.func.max(publications.c.end_at)).where(
+                publications.c.project == database.project,
+                publications.c.view == attempt.view,
+                publications.c.generation == attempt.generation,
+            )
+        ).scalar_one()
+        rows = [row for row in rows if row["end_at"] == newest]
+    kept = ("view", "generation", "attempt_id", "sequence", "start_at", "end_at")
+    database.insert(
+        connection,
+        outbox,
+        [{**{name: row[name] for name in kept}, "kind": "online", "created_at": now, "tries": 0} for row in rows],
+    )
+
+
+def _settle(database: Database, connection: Connection, attempt_id: int, overtaken: Collection[Interval]) -> None:
+    """Record what was overtaken, and the attempt as published once nothing of it is left to publish."""
+    c = attempt_intervals.c
+    if overtaken:
+        connection.execute(
+            sa.update(attempt_intervals)
+            .where(c.attempt_id == attempt_id, c.start_at == sa.bindparam("low"))
+            .values(outcome="overtaken"),
+            [{"low": interval.start} for interval in sorted(overtaken)],
+        )
+    left = sa.exists().where(c.attempt_id == attempt_id, c.outcome.in_(("pending", "passed")))
+    connection.execute(
+        sa.update(attempts)
+        .where(attempts.c.id == attempt_id, ~left)
+        .values(state="published", message="", finished_at=database.now(connection))
+    )

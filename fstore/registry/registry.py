@@ -1,0 +1,250 @@
+"""The registry of one project: what is defined, which stores belong to it, and its ledger, outbox and lineage log.
+
+``open_registry`` connects lazily to one that exists; ``create_registry`` creates it or brings its schema up to date. It
+knows things and does nothing: it computes no feature and touches no store.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Mapping
+from types import TracebackType
+from urllib.parse import urlsplit, urlunsplit
+
+import sqlalchemy as sa
+
+from fstore.errors import StoreMismatch
+from fstore.plan.steps import Plan, PlannedEntity, PlannedService, Step
+from fstore.registry import tables
+from fstore.registry.database import Database
+from fstore.registry.ledger import Ledger
+from fstore.registry.lineage_log import LineageLog
+from fstore.registry.outbox import Outbox
+from fstore.registry.publishing import lock_project
+from fstore.registry.records import Change, RegisteredStore, RegisteredView, Registration, RegistryState
+from fstore.registry.registration import (
+    register_entities,
+    register_services,
+    register_views,
+    remove_services,
+    write_source_schemas,
+)
+from fstore.registry.views import read_entities, read_services, read_versions, read_views, unknown_service, unknown_view
+
+
+def open_registry(url: str, project: str) -> Registry:
+    """Open a registry that exists; the first use connects.
+
+    That use raises StoreMissing (never created), RegistryOutdated or RegistryUnavailable; SettingsError comes at once.
+    """
+    return Registry(Database(url, project))
+
+
+def create_registry(url: str, project: str) -> Registry:
+    """Create a registry, or bring an older one up to date, and enter the project. Safe to repeat."""
+    database = Database(url, project)
+    database.create(incarnation=uuid.uuid4().hex)
+    return Registry(database)
+
+
+class Registry:
+    """The registry of one project. Safe to share between threads and over a fork."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.project = database.project
+        self.url = database.label
+        self.lineage = LineageLog(database)
+        self.ledger = Ledger(database, self.lineage)
+        self.outbox = Outbox(database)
+
+    def __enter__(self) -> Registry:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release what little an idle registry holds; it may be used again."""
+        self._database.close()
+
+    # -- definitions --------------------------------------------------------------------------------------------------
+
+    def register(self, plan: Plan, *, rebuild: Collection[str] = ()) -> Registration:
+        """Bring the registry in line with a plan; what the plan leaves out stays as it is.
+
+        Views in ``rebuild`` begin a new, empty generation, because what they have published no longer fits. The project's
+        version grows if, and only if, something changed.
+        """
+        database = self._database
+        with database.writing() as connection:
+            project = lock_project(database, connection)
+            version = project.version + 1
+            changes = [
+                *register_entities(database, connection, plan.entities),
+                *register_views(database, connection, plan.steps, version=version, rebuild=rebuild),
+                *register_services(database, connection, plan.services),
+            ]
+            if changes:
+                self._set_version(connection, version)
+        return Registration(version=version if changes else version - 1, changes=tuple(changes))
+
+    def retire(self, view: str) -> Registration:
+        """Take a view out of the definitions; what it published stays readable in the log. Raises UnknownFeature."""
+        database, v = self._database, tables.views.c
+        with database.writing() as connection:
+            version = lock_project(database, connection).version + 1
+            retired = connection.execute(
+                sa.update(tables.views)
+                .where(v.project == self.project, v.name == view, v.retired_at.is_(None))
+                .values(retired_at=database.now(connection))
+            )
+            if not retired.rowcount:
+                raise unknown_view(database, connection, view)
+            self._set_version(connection, version)
+        return Registration(version=version, changes=(Change("view", view, "retired"),))
+
+    def retire_service(self, name: str) -> Registration:
+        """Take a feature service out of the definitions. Raises UnknownFeature."""
+        database = self._database
+        with database.writing() as connection:
+            version = lock_project(database, connection).version + 1
+            if not read_services(database, connection, name):
+                raise unknown_service(database, connection, name)
+            remove_services(database, connection, [name])
+            self._set_version(connection, version)
+        return Registration(version=version, changes=(Change("service", name, "retired"),))
+
+    def is_retired(self, view: str) -> bool:
+        """Whether a view was registered once and was taken out of the definitions since."""
+        v = tables.views.c
+        with self._database.reading() as connection:
+            query = sa.select(v.retired_at).where(v.project == self.project, v.name == view)
+            return connection.execute(query).scalar() is not None
+
+    def view(self, name: str) -> RegisteredView:
+        """Return a registered view. Raises UnknownFeature, which suggests the closest name."""
+        with self._database.reading() as connection:
+            found = read_views(self._database, connection, name)
+            if not found:
+                raise unknown_view(self._database, connection, name)
+        return found[0]
+
+    def views(self) -> list[RegisteredView]:
+        """Return the registered views in order of name; one query."""
+        with self._database.reading() as connection:
+            return read_views(self._database, connection)
+
+    def versions(self, view: str) -> list[Step]:
+        """Return every version of a view that was ever registered, oldest first; the last is the newest."""
+        with self._database.reading() as connection:
+            return read_versions(self._database, connection, view)
+
+    def entities(self) -> list[PlannedEntity]:
+        """Return the registered entities in order of name."""
+        with self._database.reading() as connection:
+            return read_entities(self._database, connection)
+
+    def service(self, name: str) -> PlannedService:
+        """Return a registered feature service. Raises UnknownFeature, which suggests the closest name."""
+        with self._database.reading() as connection:
+            found = read_services(self._database, connection, name)
+            if not found:
+                raise unknown_service(self._database, connection, name)
+        return found[0]
+
+    def services(self) -> list[PlannedService]:
+        """Return the registered feature services in order of name."""
+        with self._database.reading() as connection:
+            return read_services(self._database, connection)
+
+    def version(self) -> int:
+        """Return the number that grows with every change of definitions."""
+        return self.state().version
+
+    def state(self) -> RegistryState:
+        """Return where the registry stands: its version and the newest publication."""
+        with self._database.reading() as connection:
+            row = connection.execute(sa.select(tables.projects).where(tables.projects.c.project == self.project)).one()
+        return RegistryState(
+            incarnation=row.incarnation,
+            version=row.version,
+            sequence=row.sequence,
+            published_at=row.published_at,
+            created_at=row.created_at,
+        )
+
+    # -- sources and stores -------------------------------------------------------------------------------------------
+
+    def record_source_schemas(self, schemas: Mapping[str, Mapping[str, str]]) -> None:
+        """Record the columns and types of sources, in their order; unchanged ones are not written again."""
+        database = self._database
+        with database.writing() as connection:
+            known = self._schemas(connection)
+            fresh = {n: c for n, c in schemas.items() if n not in known or list(known[n].items()) != list(c.items())}
+            if fresh:
+                write_source_schemas(database, connection, fresh, database.now(connection))
+
+    def source_schemas(self) -> dict[str, dict[str, str]]:
+        """Return the recorded columns of sources: source to column to type, in the order of the source."""
+        with self._database.reading() as connection:
+            return self._schemas(connection)
+
+    def record_store(self, kind: str, url: str, store_id: str) -> None:
+        """Record the store of a kind (``offline``, ``online``). Raises StoreMismatch if another one is recorded."""
+        database, s = self._database, tables.stores.c
+        masked = _masked(url)
+        with database.writing() as connection:
+            lock_project(database, connection)
+            known = connection.execute(sa.select(tables.stores).where(s.project == self.project, s.kind == kind)).first()
+            if known is not None and known.store_id != store_id:
+                raise StoreMismatch(
+                    f"project {self.project!r} has its {kind} store {known.store_id} at {known.url}, and {masked} is "
+                    f"another one ({store_id}). Set the URL back, or use a project of another name."
+                )
+            if known is None:
+                row: dict[str, object] = {"kind": kind, "url": masked, "store_id": store_id}
+                database.insert(connection, tables.stores, [{**row, "recorded_at": database.now(connection)}])
+            elif known.url != masked:
+                connection.execute(
+                    sa.update(tables.stores).where(s.project == self.project, s.kind == kind).values(url=masked)
+                )
+
+    def store_id(self, kind: str) -> str | None:
+        """Return the id of the project's store of a kind, or None if none is recorded."""
+        return next((store.store_id for store in self.stores() if store.kind == kind), None)
+
+    def stores(self) -> list[RegisteredStore]:
+        """Return the project's stores, by kind."""
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                sa.select(tables.stores).where(tables.stores.c.project == self.project).order_by(tables.stores.c.kind)
+            ).all()
+        return [
+            RegisteredStore(kind=row.kind, url=row.url, store_id=row.store_id, recorded_at=row.recorded_at) for row in rows
+        ]
+
+    # -- parts --------------------------------------------------------------------------------------------------------
+
+    def _schemas(self, connection: sa.Connection) -> dict[str, dict[str, str]]:
+        c = tables.source_columns.c
+        rows = connection.execute(
+            sa.select(tables.source_columns).where(c.project == self.project).order_by(c.source, c.position)
+        )
+        schemas: dict[str, dict[str, str]] = {}
+        for row in rows:
+            schemas.setdefault(row.source, {})[row.name] = row.type
+        return schemas
+
+    def _set_version(self, connection: sa.Connection, version: int) -> None:
+        connection.execute(
+            sa.update(tables.projects).where(tables.projects.c.project == self.project).values(version=version)
+        )
+
+
+def _masked(url: str) -> str:
+    """Return a URL without its password."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    return urlunsplit(parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":***@")))

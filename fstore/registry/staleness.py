@@ -1,0 +1,106 @@
+"""Which published intervals were computed from inputs that have been republished since.
+
+Takes an open connection and gives intervals. The pins of an attempt say what it read; the step that it ran says which of
+its intervals read which upstream interval.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from fstore.interval import Interval, merge_intervals
+from fstore.plan.steps import HistoryInput, Step, ViewInput, decode_step
+from fstore.registry.database import BATCH, Database
+from fstore.registry.heads import Scope, overlapping, read_heads
+from fstore.registry.pins import changed_pins
+from fstore.registry.records import Pin
+from fstore.registry.tables import attempt_intervals, attempt_pins, attempts, publications
+from fstore.registry.views import live_generations
+
+Changed = dict[int, dict[str, list[Interval]]]
+"""Per attempt and upstream view, the ranges that it read and that were republished since."""
+
+
+def stale_intervals(database: Database, connection: Connection, view: str, generation: int) -> list[Interval]:
+    """Return the intervals of a view whose head pinned a publication that is not the upstream's head any more."""
+    changed = _changed_inputs(database, connection, view, generation)
+    if not changed:
+        return []
+    heads = read_heads(database, connection, Scope(view=view, generation=generation))
+    holders = {head.attempt for head in heads} & set(changed)
+    stale: set[Interval] = set()
+    for attempt, step, intervals in _attempts_of(connection, sorted(holders)):
+        held = [
+            interval
+            for interval in intervals
+            if any(head.attempt == attempt for head in overlapping(heads, interval.start, interval.end))
+        ]
+        stale.update(affected_intervals(step, held, changed[attempt]))
+    return sorted(stale)
+
+
+def affected_intervals(step: Step, intervals: Sequence[Interval], changed: dict[str, list[Interval]]) -> list[Interval]:
+    """Return those of a view's intervals that read, of some upstream view, a part of its changed ranges. Pure."""
+    affected: set[Interval] = set()
+    for item in step.inputs:
+        if not isinstance(item, ViewInput) or item.view not in changed or not intervals:
+            continue
+        ranges = merge_intervals(changed[item.view])
+        for interval, read in zip(intervals, _reads(item, intervals), strict=True):
+            at = bisect.bisect_right(ranges, read.start, key=lambda each: each.end)
+            if at < len(ranges) and ranges[at].start < read.end:
+                affected.add(interval)
+    return sorted(affected)
+
+
+def _reads(item: ViewInput, intervals: Sequence[Interval]) -> list[Interval]:
+    """Return, for each interval, the range of the upstream view that it reads."""
+    if isinstance(item, HistoryInput):
+        return list(intervals)
+    untils = [interval.end if item.end is None else min(interval.end, item.end) for interval in intervals]
+    first = item.schedule.interval_ending_by(min(untils))
+    edges = item.schedule.boundaries(first.start, max(untils))
+    ends = [bisect.bisect_right(edges, until) - 1 for until in untils]
+    return [Interval(edges[end - 1], edges[end]) for end in ends]
+
+
+def _changed_inputs(database: Database, connection: Connection, view: str, generation: int) -> Changed:
+    log = publications.c
+    published = sa.select(log.attempt_id).where(
+        log.project == database.project, log.view == view, log.generation == generation
+    )
+    rows = connection.execute(sa.select(attempt_pins).where(attempt_pins.c.attempt_id.in_(published)))
+    pins: dict[str, list[tuple[int, Pin]]] = defaultdict(list)
+    for row in rows:
+        pin = Pin(view=row.view, start=row.start_at, end=row.end_at, sequence=row.sequence)
+        pins[row.view].append((row.attempt_id, pin))
+    generations = live_generations(database, connection, pins)
+    changed: Changed = {}
+    for upstream, pinned in pins.items():
+        now = changed_pins(database, connection, [pin for _, pin in pinned], generations.get(upstream))
+        for (attempt, _), parts in zip(pinned, now, strict=True):
+            if parts:
+                changed.setdefault(attempt, {}).setdefault(upstream, []).extend(parts)
+    return changed
+
+
+def _attempts_of(connection: Connection, ids: Sequence[int]) -> Iterable[tuple[int, Step, list[Interval]]]:
+    """Yield attempts with the step that they ran and the intervals that they published."""
+    for at in range(0, len(ids), BATCH):
+        batch = ids[at : at + BATCH]
+        intervals: dict[int, list[Interval]] = defaultdict(list)
+        c = attempt_intervals.c
+        spans = connection.execute(
+            sa.select(c.attempt_id, c.start_at, c.end_at)
+            .where(c.attempt_id.in_(batch), c.outcome == "published")
+            .order_by(c.start_at)
+        )
+        for span in spans:
+            intervals[span.attempt_id].append(Interval(span.start_at, span.end_at))
+        for row in connection.execute(sa.select(attempts.c.id, attempts.c.step).where(attempts.c.id.in_(batch))):
+            yield row.id, decode_step(row.step), intervals[row.id]
