@@ -40,7 +40,20 @@ _HOME = {
     "transform": "fstore.definitions.expression",
 }
 
-__all__ = [*_HOME]
+__all__ = [
+    "Client",
+    "CsvSource",
+    "Entity",
+    "FStoreError",
+    "FeatureService",
+    "FeatureView",
+    "ParquetSource",
+    "agg",
+    "check",
+    "expr",
+    "feature",
+    "transform",
+]
 
 
 def __getattr__(name: str) -> object:

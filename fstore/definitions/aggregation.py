@@ -7,12 +7,16 @@ from typing import Literal
 import msgspec
 
 from fstore.definitions.location import Located
+from fstore.errors import did_you_mean, listing
 
 Function = Literal["count", "sum", "avg", "min", "max", "last"]
 FUNCTIONS: tuple[Function, ...] = ("count", "sum", "avg", "min", "max", "last")
 
-Scalar = bool | int | float | str | None
-"""A constant in a definition, such as a fill value."""
+Constant = bool | int | float | str
+"""A value in a definition, such as a fill value."""
+
+Scalar = Constant | None
+"""A constant, or none."""
 
 
 class Aggregation(Located, frozen=True, kw_only=True, tag_field="member", tag="aggregation"):
@@ -30,7 +34,7 @@ class Aggregation(Located, frozen=True, kw_only=True, tag_field="member", tag="a
         """Return this aggregate over the given windows, each an exact duration before the interval's end."""
         return msgspec.structs.replace(self, windows=windows)
 
-    def fill(self, value: bool | int | float | str) -> Aggregation:
+    def fill(self, value: Constant) -> Aggregation:
         """Return this aggregate with a value in place of null, seen by ``expr`` features and in empty rows."""
         return msgspec.structs.replace(self, fill_value=value)
 
@@ -61,6 +65,9 @@ class _Aggregates:
     def last(self, argument: str, *, name: str | None = None, description: str = "", pii: bool = False) -> Aggregation:
         """Take the newest value that is not null; ties of time go to the greatest value."""
         return Aggregation(function="last", argument=argument, name=name, description=description, pii=pii)
+
+    def __getattr__(self, name: str) -> Aggregation:
+        raise AttributeError(f"agg has no function {name!r}, only {listing(FUNCTIONS)}.{did_you_mean(name, FUNCTIONS)}")
 
 
 agg = _Aggregates()

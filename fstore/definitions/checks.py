@@ -11,10 +11,12 @@ from typing import Literal
 
 from fstore.definitions.aggregation import Scalar
 from fstore.definitions.location import Located
+from fstore.errors import did_you_mean, listing
 
 Severity = Literal["warn", "quarantine", "error"]
 SEVERITIES: tuple[Severity, ...] = ("warn", "quarantine", "error")
 CheckKind = Literal["not_null", "in_range", "one_of", "unique", "row_count"]
+KINDS: tuple[CheckKind, ...] = ("not_null", "in_range", "one_of", "unique", "row_count")
 
 
 class Check(Located, frozen=True, kw_only=True):
@@ -46,27 +48,30 @@ class _Checks:
     """The functions of the namespace ``check``."""
 
     def not_null(self, column: str, *, severity: Severity = "error") -> Check:
-        """No row has a null in the column."""
+        """Require a value in every row."""
         return Check(kind="not_null", columns=(column,), severity=severity)
 
     def in_range(
         self, column: str, minimum: int | float | None = None, maximum: int | float | None = None, *,
         severity: Severity = "error",
     ) -> Check:  # fmt: skip
-        """Every value lies between the two, both included; None leaves a side open."""
+        """Require every value to lie between the two, both included; None leaves a side open."""
         return Check(kind="in_range", columns=(column,), minimum=minimum, maximum=maximum, severity=severity)
 
     def one_of(self, column: str, values: Sequence[Scalar], *, severity: Severity = "error") -> Check:
-        """Every value is one of those listed."""
+        """Require every value to be one of those listed."""
         return Check(kind="one_of", columns=(column,), values=tuple(values), severity=severity)
 
     def unique(self, *columns: str, severity: Severity = "error") -> Check:
-        """No two rows of an interval share the values of the columns (rows with a null among them are left out)."""
+        """Let no two rows of an interval share the values of the columns (rows with a null among them are left out)."""
         return Check(kind="unique", columns=columns, severity=severity)
 
     def row_count(self, minimum: int | None = None, maximum: int | None = None, *, severity: Severity = "error") -> Check:
-        """The interval has at least and at most so many rows."""
+        """Bound the number of rows of an interval, both bounds included; None leaves a side open."""
         return Check(kind="row_count", minimum=minimum, maximum=maximum, severity=severity)
+
+    def __getattr__(self, name: str) -> Check:
+        raise AttributeError(f"check has no rule {name!r}, only {listing(KINDS)}.{did_you_mean(name, KINDS)}")
 
 
 check = _Checks()

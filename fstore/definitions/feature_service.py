@@ -17,4 +17,4 @@ class FeatureService(Named, frozen=True, kw_only=True):
     features: Sequence[FeatureReference | type[FeatureView]]
     owner: str = ""
     description: str = ""
-    tags: dict[str, str] = {}
+    tags: dict[str, str] = {}  # noqa: RUF012  (msgspec copies the default)

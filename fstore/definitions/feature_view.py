@@ -1,7 +1,7 @@
 """Feature views: the class-body language and the one dataclass that it compiles to.
 
-The class is an authoring layer only. Its body is kept as written; :func:`collect_view` turns it into a :class:`View`, the
-frozen value that the plan reads, the registry stores and fingerprints cover. Nothing is checked while a module is being
+The class is an authoring layer only. Its body is kept as written; ``collect.collect_view`` turns it into a :class:`View`,
+the frozen value that the plan reads, the registry stores and fingerprints cover. Nothing is checked while a module is being
 imported, so that all mistakes of a project can be reported together.
 """
 
@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import inspect
 import re
-from typing import Literal
+import sys
+from typing import Literal, cast
 
 import msgspec
 
 from fstore.definitions.aggregation import Aggregation
 from fstore.definitions.checks import Check
 from fstore.definitions.expression import Expression, Field
-from fstore.definitions.location import Location, caller_location
-from fstore.errors import did_you_mean
+from fstore.definitions.location import Location, caller_location, defining_module, frame_location
+from fstore.errors import did_you_mean, listing
 
 Member = Aggregation | Expression | Field
 """What a class body may assign to make features."""
@@ -38,7 +39,11 @@ class Input(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PythonFunction(msgspec.Struct, frozen=True, kw_only=True):
-    """The function of a Python view: where it is, what it takes, and its source without comments and docstrings."""
+    """The function of a Python view: where it is, what it takes, and its source without comments and docstrings.
+
+    ``module`` is the file relative to the project's root. ``source`` covers what the function uses of the
+    project's modules as well.
+    """
 
     module: str
     name: str
@@ -49,7 +54,8 @@ class PythonFunction(msgspec.Struct, frozen=True, kw_only=True):
 class View(msgspec.Struct, frozen=True, kw_only=True):
     """A feature view as declared: exactly one of ``source`` (aggregates), ``sql`` and ``function`` computes it.
 
-    ``members`` are in the order of the class body, keyed by attribute. ``module`` is the file within ``feature_defs``.
+    ``members`` are in the order of the class body, keyed by attribute. ``module`` is the file
+    that declares it, relative to the project's root.
     """
 
     name: str
@@ -101,13 +107,46 @@ def snake_case(name: str) -> str:
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True):
-    """A class body as it was written, its templates' bodies merged in."""
+    """A class body as it was written, its templates' bodies merged in.
+
+    ``lines`` says where each attribute was assigned, ``repeated`` which features were assigned more than once, and
+    ``annotated`` which names have an annotation and no value. ``name`` and ``abstract`` are among the attributes only where
+    they are not what they must be. ``parents`` are the classes inherited from that are no templates.
+    """
 
     name: str
+    module: str
     attributes: dict[str, object]
+    lines: dict[str, Location]
+    repeated: tuple[str, ...]
+    annotated: tuple[str, ...]
+    parents: tuple[str, ...]
     description: str
     location: Location
     abstract: bool
+
+
+class _Namespace(dict[str, object]):
+    """The names of a class body while it runs; remembers where each was assigned and which features twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: dict[str, Location] = {}
+        self.repeated: list[str] = []
+
+    def __setitem__(self, key: str, value: object) -> None:
+        if isinstance(self.get(key), Member) and isinstance(value, Member):
+            self.repeated.append(key)
+        self.lines[key] = frame_location(sys._getframe(1))
+        super().__setitem__(key, value)
+
+
+_declared: list[type[FeatureView]] = []
+
+
+def declared_views() -> list[type[FeatureView]]:
+    """Return every feature view class made in this process, templates among them, in the order of their making."""
+    return list(_declared)
 
 
 class _FeatureViewType(type):
@@ -115,35 +154,57 @@ class _FeatureViewType(type):
 
     __body__: Body
 
-    def __new__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, object]) -> _FeatureViewType:
-        attributes: dict[str, object] = {}
-        for base in reversed(bases):
-            if isinstance(base, _FeatureViewType):
-                attributes.update(base.__body__.attributes)
-        written = {key: value for key, value in namespace.items() if not key.startswith("__")}
-        abstract = bool(written.pop("abstract", False))
-        explicit = written.pop("name", None)
-        attributes.update(written)
+    @classmethod
+    def __prepare__(cls, _name: str, _bases: tuple[type, ...], /, **_keywords: object) -> _Namespace:
+        return _Namespace()
+
+    def __new__(cls, name: str, bases: tuple[type, ...], namespace: _Namespace) -> _FeatureViewType:
         kept = {key: value for key, value in namespace.items() if key.startswith("__")}
         view = super().__new__(cls, name, bases, kept)
-        view.__body__ = Body(
-            name=explicit if isinstance(explicit, str) else snake_case(name),
-            attributes=attributes,
-            description=inspect.cleandoc(str(namespace.get("__doc__") or "")),
-            location=caller_location(),
-            abstract=abstract,
-        )
+        view.__body__ = _read_body(name, bases, namespace)
+        if bases:
+            _declared.append(cast("type[FeatureView]", view))
         return view
 
     def __getattr__(cls, attribute: str) -> FeatureReference | ViewHistory:
         if attribute.startswith("_"):
             raise AttributeError(attribute)
+        view = cast("type[FeatureView]", cls)
         if attribute == "history":
-            return ViewHistory(cls)  # type: ignore[arg-type]
+            return ViewHistory(view)
         if isinstance(cls.__body__.attributes.get(attribute), Member):
-            return FeatureReference(cls, attribute)  # type: ignore[arg-type]
+            return FeatureReference(view, attribute)
         members = [name for name, value in cls.__body__.attributes.items() if isinstance(value, Member)]
-        raise AttributeError(f"view {cls.__body__.name!r} has no feature {attribute!r}.{did_you_mean(attribute, members)}")
+        raise AttributeError(
+            f"view {cls.__body__.name!r} has no feature {attribute!r}, only {listing(members)}."
+            f"{did_you_mean(attribute, members)}"
+        )
+
+
+def _read_body(name: str, bases: tuple[type, ...], namespace: _Namespace) -> Body:
+    """Merge a class body into those of its templates, the first template before the next."""
+    templates = [base.__body__ for base in bases if isinstance(base, _FeatureViewType)]
+    written = {key: value for key, value in namespace.items() if not key.startswith("_")}
+    abstract = written.pop("abstract") if isinstance(written.get("abstract"), bool) else False
+    explicit = written.pop("name") if isinstance(written.get("name"), str) else snake_case(name)
+    attributes: dict[str, object] = {}
+    lines: dict[str, Location] = {}
+    for template in reversed(templates):
+        attributes.update(template.attributes)
+        lines.update(template.lines)
+    annotations = namespace.get("__annotations__")
+    return Body(
+        name=str(explicit),
+        module=defining_module(),
+        attributes={**attributes, **written},
+        lines={**lines, **namespace.lines},
+        repeated=tuple(namespace.repeated),
+        annotated=tuple(key for key in annotations if key not in namespace) if isinstance(annotations, dict) else (),
+        parents=tuple(template.name for template in templates if not template.abstract),
+        description=inspect.cleandoc(str(namespace.get("__doc__") or "")),
+        location=caller_location(),
+        abstract=bool(abstract),
+    )
 
 
 class FeatureView(metaclass=_FeatureViewType):
@@ -153,7 +214,7 @@ class FeatureView(metaclass=_FeatureViewType):
 
 
 SETTINGS = ("entity", "source", "inputs", "schedule", "timezone", "start", "end", "ttl", "owner", "tags", "online",
-            "pipeline", "sql", "compute", "checks")  # fmt: skip
+            "pipeline", "sql", "compute", "checks", "name", "abstract")  # fmt: skip
 """The attributes of a class body that are settings rather than features."""
 
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import msgspec
-
 from fstore.definitions.location import Located, Named
 
 
@@ -68,5 +66,4 @@ SourceKind = Literal["parquet", "csv"]
 
 def source_kind(source: Source) -> SourceKind:
     """Return the kind of a source as its serialized tag."""
-    tag = msgspec.inspect.type_info(type(source)).tag  # type: ignore[union-attr]
-    return "parquet" if tag == "parquet" else "csv"
+    return "parquet" if isinstance(source, ParquetSource) else "csv"
