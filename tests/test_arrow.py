@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fstore.arrow import arrow_columns, arrow_schema, arrow_type, rows_hash, schema_id, type_text
+from fstore.types import SCALARS, Column
+
+TEXTS = (*SCALARS, "decimal(18,2)", "decimal(38,0)", "float32[128]", "float64[3]", "list<string>", "list<decimal(5,1)>")
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_every_type_survives_the_way_to_arrow_and_back(text: str) -> None:
+    assert type_text(arrow_type(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("arrow", "text"),
+    [
+        (pa.timestamp("ns", tz="Europe/Berlin"), "timestamp"),
+        (pa.timestamp("us"), "unsupported(timestamp without zone)"),
+        (pa.dictionary(pa.int32(), pa.string()), "string"),
+        (pa.large_string(), "string"),
+        (pa.binary(4), "binary"),
+        (pa.float16(), "float32"),
+        (pa.list_(pa.list_(pa.int64())), "unsupported(list<item: list<item: int64>>)"),
+        (pa.list_(pa.int64(), 3), "list<int64>"),
+        (pa.struct([("a", pa.int64())]), "unsupported(struct<a: int64>)"),
+        (pa.null(), "unsupported(null)"),
+        (pa.time64("us"), "unsupported(time64[us])"),
+        (pa.decimal256(50, 2), "unsupported(decimal256(50, 2))"),
+    ],
+)
+def test_physical_variants_read_as_their_logical_type(arrow: pa.DataType, text: str) -> None:
+    assert type_text(arrow) == text
+
+
+def test_schema_marks_required_columns_and_its_id_depends_on_names_types_and_order() -> None:
+    columns = (Column(name="user_id", type="string"), Column(name="score", type="float64"))
+    schema = arrow_schema(columns, required=["user_id"])
+    assert [field.nullable for field in schema] == [False, True]
+    assert arrow_columns(schema) == columns
+    assert schema_id(schema) == schema_id(columns) == schema_id(arrow_schema(columns))
+    assert schema_id(columns) != schema_id(columns[::-1])
+    assert schema_id(columns) != schema_id((columns[0], Column(name="score", type="float32")))
+
+
+def _table(**columns: object) -> pa.Table:
+    return pa.table(columns)
+
+
+def test_rows_hash_ignores_order_chunks_encoding_and_units() -> None:
+    when = [dt.datetime(2026, 1, day, tzinfo=dt.UTC) for day in (1, 2, 3)]
+    plain = pa.table(
+        {
+            "name": ["a", None, "c"],
+            "n": pa.array([1, 2, None], pa.int64()),
+            "at": pa.array(when, pa.timestamp("us", tz="UTC")),
+            "v": pa.array([[1.0, 2.0], None, [3.0, 4.0]], pa.list_(pa.float32(), 2)),
+            "d": pa.array([decimal.Decimal("1.50"), None, decimal.Decimal("-2.25")], pa.decimal128(9, 2)),
+        }
+    )
+    shuffled = pa.concat_tables([plain.slice(2), plain.slice(0, 2)]).select(["d", "v", "at", "n", "name"])
+    recoded = shuffled.set_column(4, "name", shuffled["name"].dictionary_encode())
+    recoded = recoded.set_column(2, "at", recoded["at"].cast(pa.timestamp("ns", tz="Europe/Berlin")))
+    assert rows_hash(recoded) == rows_hash(plain)
+    assert rows_hash(plain.to_reader(max_chunksize=1)) == rows_hash(plain)
+
+
+def test_rows_hash_is_the_same_on_every_machine_and_in_every_version() -> None:
+    assert rows_hash(_table(a=[1, 2], b=["x", "y"])) == "00000000000000018ce5996bb550150e"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        _table(a=[1, 2], b=["x", "z"]),
+        _table(a=[1, 2], b=["y", "x"]),
+        _table(a=[1, 2, 2], b=["x", "y", "y"]),
+        _table(a=[1], b=["x"]),
+        _table(a=[1, 2], b=["x", None]),
+        _table(a=[1, 2], c=["x", "y"]),
+        _table(a=[1.0, 2.0], b=["x", "y"]),
+        _table(a=[2, 1], b=["x", "y"]),
+    ],
+)
+def test_rows_hash_sees_every_difference(other: pa.Table) -> None:
+    assert rows_hash(other) != rows_hash(_table(a=[1, 2], b=["x", "y"]))
+
+
+def test_rows_hash_treats_zero_and_nan_as_one_value_each_and_null_as_another() -> None:
+    zero = rows_hash(pa.table({"x": [0.0]}))
+    assert rows_hash(pa.table({"x": [-0.0]})) == zero
+    assert rows_hash(pa.table({"x": pa.array([None], pa.float64())})) != zero
+    nan = rows_hash(pa.table({"x": [float("nan")]}))
+    assert rows_hash(pa.table({"x": [-float("nan")]})) == nan != zero
+    assert rows_hash(pa.table({"x": pa.array([], pa.float64())})) == "0" * 32
+
+
+def test_rows_hash_of_chosen_columns_leaves_the_others_out() -> None:
+    assert rows_hash(pa.table({"k": [1], "f": [0.1]}), columns=["k"]) == rows_hash(pa.table({"k": [1]}))
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(-(2**63), 2**63 - 1) | st.none(),
+            st.lists(st.text(max_size=3) | st.none(), max_size=3) | st.none(),
+        )
+    ),
+    st.randoms(use_true_random=False),
+)
+def test_rows_hash_is_a_sum_over_parts_in_any_order(rows: list[tuple[object, object]], random: object) -> None:
+    def table(part: list[tuple[object, object]]) -> pa.Table:
+        numbers, lists = [row[0] for row in part], [row[1] for row in part]
+        return pa.table({"n": pa.array(numbers, pa.int64()), "l": pa.array(lists, pa.list_(pa.string()))})
+
+    whole = int(rows_hash(table(rows)), 16)
+    mixed = list(rows)
+    random.shuffle(mixed)  # type: ignore[attr-defined]
+    half = len(mixed) // 2
+    assert (int(rows_hash(table(mixed[:half])), 16) + int(rows_hash(table(mixed[half:])), 16)) % 2**128 == whole
