@@ -123,10 +123,13 @@ def parse_event(text: str) -> tuple[LineageEvent, str | None, list[Derived]]:
 
 
 def _derived(output: _Dataset, inputs: tuple[_Dataset, ...]) -> Derived | None:
-    """Return what an output was made from; None if the event does not say."""
+    """Return what an output was made from; None if the event does not say.
+
+    A run may list its output as an input as well, because it audited what it wrote; that derives nothing.
+    """
     target = Dataset(output.namespace, output.name)
     found = {("", Dataset(item.namespace, item.name), ""): Derivation("", Dataset(item.namespace, item.name), "")
-             for item in inputs}  # fmt: skip
+             for item in inputs if Dataset(item.namespace, item.name) != target}  # fmt: skip
     lineage = output.facets.column_lineage or _ColumnLineage()
     columns = {name: field.input_fields for name, field in lineage.fields.items()}
     for column, fields in [*columns.items(), ("", lineage.dataset)]:
