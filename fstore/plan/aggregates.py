@@ -13,17 +13,18 @@ from graphlib import CycleError, TopologicalSorter
 
 import msgspec
 
-from fstore.definitions.aggregation import FUNCTIONS, Aggregation, Scalar
-from fstore.definitions.expression import Expression, Field
+from fstore.definitions.aggregation import Aggregation, Scalar
+from fstore.definitions.expression import Expression
 from fstore.definitions.feature_view import View, feature_names
+from fstore.definitions.location import Located
+from fstore.definitions.problems import Reporter
 from fstore.definitions.source import Source
 from fstore.errors import did_you_mean, listing
 from fstore.interval import parse_duration
 from fstore.plan.audits import fits_type, sql_literal
-from fstore.plan.columns import UNSUPPORTED, check_name, find_column
+from fstore.plan.columns import UNSUPPORTED, find_column
 from fstore.plan.fingerprint import ViewIdentity, aggregate_fingerprint, expression_fingerprint
 from fstore.plan.inference import Untyped, infer_type, sql_type
-from fstore.plan.problems import Reporter
 from fstore.plan.sql import ScalarSql, SqlProblem, parse_scalar, quoted, render_scalar
 from fstore.plan.steps import ColumnEdge, Feature
 from fstore.plan.windows import WindowExpression, WindowFeature
@@ -56,32 +57,20 @@ class AggregateMembers:
         self.expressions: dict[str, WindowExpression] = {}
         self.edges: dict[str, dict[str, ColumnEdge]] = {}
         self.used: dict[str, None] = {}
-        self.taken = {key.name.lower(): "a join key" for key in identity.keys}
 
     def compile(self) -> Aggregates | None:
         """Return the compiled members; None when one has a problem (all of them are reported)."""
         before = len(self.report.problems)
-        declared: dict[str, Expression] = {}
-        order: list[str] = []
-        for attribute, member in self.view.members.items():
-            report = self.report.about(f"feature '{self.view.name}:{attribute}'", member.location)
-            match member:
-                case Aggregation():
-                    order += self._aggregation(attribute, member, report)
-                case Expression():
-                    name = member.name or attribute
-                    if check_name(name, self.taken, report):
-                        self.taken[name.lower()] = f"feature '{self.view.name}:{attribute}'"
-                        declared[name] = member
-                        order.append(name)
-                case Field():
-                    report.add("is declared with feature() in a view of aggregates.", "Use agg or expr().")
+        members = self.view.members.items()
+        for attribute, member in members:
+            if isinstance(member, Aggregation):
+                self._aggregation(attribute, member, self._reporter(attribute, member))
         if not self.windows and len(self.report.problems) == before:
             self.report.add("has no aggregates.", 'Add one, such as n = agg.count().over("7d").')
-        if len(self.report.problems) == before:
-            self._compile_expressions(declared)
+        self._compile_expressions({m.name or attribute: m for attribute, m in members if isinstance(m, Expression)})
         if len(self.report.problems) > before:
             return None
+        order = [name for attribute, member in members for name in feature_names(attribute, member).values()]
         return Aggregates(
             features=tuple(self.features[name] for name in order),
             windows=tuple(self.windows.values()),
@@ -91,53 +80,34 @@ class AggregateMembers:
             window=max(feature.window for feature in self.windows.values()),
         )
 
+    def _reporter(self, name: str, member: Located) -> Reporter:
+        return self.report.about(f"feature '{self.view.name}:{name}'", member.location)
+
     # -- aggregates ---------------------------------------------------------------------------------------------------
 
-    def _aggregation(self, attribute: str, member: Aggregation, report: Reporter) -> list[str]:
-        """Compile an aggregate over all of its windows and return the names of its features."""
-        if member.function not in FUNCTIONS:
-            report.unknown("uses the aggregate", member.function, FUNCTIONS, "those there are")
-            return []
-        if not member.windows:
-            report.add("has no window.", f'Add .over("7d") to agg.{member.function}(…).')
+    def _aggregation(self, attribute: str, member: Aggregation, report: Reporter) -> None:
+        """Compile an aggregate over all of its windows."""
         argument = self._argument(member, report)
         result = self._result_type(member, argument, report)
         fill = self._fill(member, result, report)
-        names: list[str] = []
+        sql = None if argument is None else render_scalar(argument, self._spelling())
         for window, name in feature_names(attribute, member).items():
-            duration = self._window(str(window), report)
-            if duration is None or not check_name(name, self.taken, report):
-                continue
-            self.taken[name.lower()] = f"feature '{self.view.name}:{attribute}'"
-            sql = None if argument is None else render_scalar(argument, self._spelling())
             compiled = WindowFeature(
-                name=name, function=member.function, argument=sql, window=duration, fill=fill, type=result
+                name=name, function=member.function, argument=sql, window=parse_duration(str(window)), fill=fill, type=result
             )
-            fingerprint = aggregate_fingerprint(self.identity, self.source, compiled, member.argument)
             self.windows[name] = compiled
             self.features[name] = Feature(
-                name=name, type=result, fingerprint=fingerprint, description=member.description, pii=member.pii
+                name=name,
+                type=result,
+                fingerprint=aggregate_fingerprint(self.identity, self.source, compiled, member.argument),
+                description=member.description,
+                pii=member.pii,
             )
             self.edges[name] = self._source_edges(name, argument)
-            names.append(name)
-        return names
-
-    def _window(self, text: str, report: Reporter) -> timedelta | None:
-        try:
-            duration = parse_duration(text)
-        except ValueError as error:
-            report.add(f"has a window that cannot be used: {error}.")
-            return None
-        if duration <= timedelta():
-            report.add(f"has the window {text!r}, which is empty.", 'Use one such as "7d".')
-            return None
-        return duration
 
     def _argument(self, member: Aggregation, report: Reporter) -> ScalarSql | None:
         """Parse an aggregate's argument and check its columns."""
         if member.argument is None:
-            if member.function != "count":
-                report.add(f"takes {member.function} of nothing.", f'Write agg.{member.function}("column").')
             return None
         try:
             argument = parse_scalar(member.argument)
@@ -190,12 +160,7 @@ class AggregateMembers:
     def _fill(self, member: Aggregation, type: str | None, report: Reporter) -> Scalar:
         """Return the value that replaces null, as a value of the feature's type."""
         fill = member.fill_value
-        if fill is None:
-            return None
-        if member.function == "count":
-            report.add("fills a count, which is never null.", "Remove .fill().")
-            return None
-        if type is None:
+        if fill is None or type is None or member.function == "count":
             return fill
         parsed = parse_type(type)
         if parsed.is_integer and isinstance(fill, float) and fill.is_integer():
@@ -247,9 +212,6 @@ class AggregateMembers:
             return
         for name in order:
             self._expression(name, declared[name], parsed[name], names)
-
-    def _reporter(self, name: str, member: Expression) -> Reporter:
-        return self.report.about(f"feature '{self.view.name}:{name}'", member.location)
 
     def _expression(self, name: str, member: Expression, scalar: ScalarSql, names: Mapping[str, str]) -> None:
         references = [names[column.lower()] for column in scalar.columns]

@@ -8,32 +8,33 @@ the same plan.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import TypedDict
 
 import msgspec
 
 from fstore.definitions.feature_view import Input, View
+from fstore.definitions.problems import Reporter
 from fstore.definitions.project import Problem, Project
 from fstore.definitions.source import Source
-from fstore.errors import DefinitionError, did_you_mean, listing
+from fstore.errors import DefinitionError, did_you_mean
 from fstore.interval import Schedule, parse_duration
 from fstore.plan.aggregates import AggregateMembers, compile_empty_row
 from fstore.plan.audits import compile_audits
-from fstore.plan.columns import Schemas, check_key_columns, check_source, compile_keys, find_column, source_columns
+from fstore.plan.columns import (
+    Schemas,
+    check_join_keys,
+    check_source,
+    find_column,
+    key_columns,
+    relation_columns,
+    source_columns,
+)
 from fstore.plan.fingerprint import ViewIdentity, input_identity, view_fingerprint
 from fstore.plan.graph import order_views, upstream_views, with_upstream
-from fstore.plan.outputs import (
-    DeclaredFields,
-    Outputs,
-    SqlOutputs,
-    compile_python_outputs,
-    declared_fields,
-    relation_columns,
-)
-from fstore.plan.problems import Reporter
-from fstore.plan.services import blocking_place, resolve_service
+from fstore.plan.outputs import SqlOutputs, compile_python_outputs, declared_fields
+from fstore.plan.services import report_blocked, resolve_service
 from fstore.plan.steps import (
     AggregateStep,
     Audit,
@@ -53,6 +54,9 @@ from fstore.plan.steps import (
 from fstore.plan.timing import Timing, compile_timing
 from fstore.plan.windows import compile_windows
 from fstore.types import Column
+
+UNBOUNDED = "all"
+"""The window of an input that reads every event there is."""
 
 UNKNOWN_TYPE = "unknown"
 """The type text of an upstream column as long as no schema says what it is."""
@@ -100,13 +104,12 @@ class _Compiler:
         self.project, self.schemas = project, schemas
         self.problems: list[Problem] = list(project.problems)
         self.steps: dict[str, Step] = {}
-        self.entities: dict[str, tuple[Column, ...]] = {}
-        self.lags: dict[str, timedelta | None] = {}
+        self.sources: dict[str, Source] = {}
 
     def compile(self, views: Collection[str] | None) -> Plan:
         project = self.project
         chosen = dict(project.views) if views is None else self._choose(views)
-        self._check_entities_and_sources()
+        self._check_sources()
         order, _ = order_views(chosen, self.problems)
         for view in order:
             step = self._step(view)
@@ -121,8 +124,8 @@ class _Compiler:
         return Plan(
             project=project.project,
             entities=tuple(
-                PlannedEntity(name=name, keys=keys, description=project.entities[name].description)
-                for name, keys in sorted(self.entities.items())
+                PlannedEntity(name=name, keys=key_columns(entity), description=entity.description)
+                for name, entity in sorted(project.entities.items())
             ),
             steps=tuple(self.steps.values()),
             services=tuple(sorted(services, key=lambda service: service.name)),
@@ -143,12 +146,10 @@ class _Compiler:
         location = getattr(item, "location", None)
         return Reporter(self.problems, f"{kind} {getattr(item, 'name', '')!r}", location)
 
-    def _check_entities_and_sources(self) -> None:
-        for name, entity in self.project.entities.items():
-            if keys := compile_keys(entity, self._reporter("entity", entity)):
-                self.entities[name] = keys
+    def _check_sources(self) -> None:
         for name, source in self.project.sources.items():
-            self.lags[name] = check_source(source, self.schemas, self._reporter("source", source))
+            if check_source(source, self.schemas, self._reporter("source", source)):
+                self.sources[name] = source
 
     # -- one view -----------------------------------------------------------------------------------------------------
 
@@ -157,97 +158,47 @@ class _Compiler:
         report = self._reporter("feature view", view)
         if self._is_blocked(view, report):
             return None
-        before = len(self.problems)
-        keys = self._keys(view, report)
-        inputs = self._inputs(view, report)
         timing = self._timing(view, report)
-        self._check_kind(view, report)
-        if len(self.problems) > before or timing is None or keys is None:
+        if timing is None:
             return None
+        keys = key_columns(self.project.entities[view.entity])
         identity = ViewIdentity(name=view.name, keys=keys, schedule=timing.schedule, kind="snapshot")
         if view.source is not None:
-            return self._aggregate_step(view, identity, timing, report)
-        return self._output_step(view, identity, timing, inputs, report)
+            return self._aggregate_step(view, self.sources[view.source], identity, timing, report)
+        return self._output_step(view, identity, timing, report)
 
     def _is_blocked(self, view: View, report: Reporter) -> bool:
-        """Report upstream views that could not be planned, unless they are missing altogether."""
-        blockers = [name for name in upstream_views(view) if name not in self.steps]
-        places = {name: place for name in blockers if (place := blocking_place(name, self.project))}
-        for name, place in places.items():
-            report.add(f"is blocked by {place.file}: feature view {name!r} has a problem.")
-        return bool(places)
-
-    def _keys(self, view: View, report: Reporter) -> tuple[Column, ...] | None:
-        if view.entity in self.entities:
-            return self.entities[view.entity]
-        if view.entity in self.project.entities:
-            report.add(f"is about entity {view.entity!r}, which has a problem.")
-        else:
-            report.unknown("is about entity", view.entity, sorted(self.project.entities), "the project's entities")
-        return None
+        """Report everything that the view refers to and that has a problem or does not exist."""
+        before = len(self.problems)
+        for name in upstream_views(view):
+            if name not in self.steps:
+                report_blocked(name, self.project, report)
+        if view.entity not in self.project.entities:
+            report.unknown("is about entity", view.entity, sorted(self.project.entities), "the project's")
+        for name in _source_names(view):
+            if name in self.project.sources and name not in self.sources:
+                location = self.project.sources[name].location
+                report.add(f"is blocked by {location}: source {name!r} has a problem.", "Solve that one first.")
+            elif name not in self.sources:
+                report.unknown("reads source", name, sorted(self.project.sources), "the project's")
+        return len(self.problems) > before
 
     def _timing(self, view: View, report: Reporter) -> Timing | None:
-        names = [view.source] if view.source is not None else [item.name for item in view.inputs if item.kind == "source"]
-        lags = [lag for name in names if (lag := self.lags.get(name)) is not None]
-        upstream = [self.steps[name] for name in upstream_views(view) if name in self.steps]
-        lags.extend(step.lag for step in upstream)
-        return compile_timing(view, lags, [step.start for step in upstream], report)
+        upstream = [self.steps[name] for name in upstream_views(view)]
+        lags = [parse_duration(self.sources[name].lag) for name in _source_names(view)]
+        return compile_timing(view, [*lags, *(step.lag for step in upstream)], [step.start for step in upstream], report)
 
-    def _check_kind(self, view: View, report: Reporter) -> None:
-        ways = [name for name, value in (("source", view.source), ("sql", view.sql), ("compute", view.function)) if value]
-        if len(ways) != 1:
-            report.add(f"is computed by {listing(ways)}.", "Set exactly one of source (for aggregates), sql and compute.")
-        elif view.source is not None and view.inputs:
-            report.add("has inputs, which views of aggregates do not read.", "Remove inputs, or compute the view with sql.")
-        elif view.source is None and not view.inputs:
-            report.add("has no inputs.", 'Add inputs = {"u": users}.')
-
-    def _inputs(self, view: View, report: Reporter) -> tuple[StepInput, ...]:
-        compiled = [self._input(item, report) for item in view.inputs]
-        return tuple(item for item in compiled if item is not None)
-
-    def _source(self, name: str, report: Reporter) -> Source | None:
-        source = self.project.sources.get(name)
-        if source is None:
-            report.unknown("reads source", name, sorted(self.project.sources), "the project's sources")
-        elif self.lags.get(name) is None:
-            report.add(f"reads source {name!r}, which has a problem.")
-            return None
-        return source
-
-    def _input(self, item: Input, report: Reporter) -> StepInput | None:
+    def _input(self, item: Input) -> StepInput:
         if item.kind == "view":
-            return self._view_input(item, report)
-        source = self._source(item.name, report)
-        if source is None:
-            return None
+            return self._view_input(item)
+        source = self.sources[item.name]
         if source.is_dimension:
-            if item.window is not None:
-                report.add(f"bounds the input {item.alias!r} with a window, and source {source.name!r} is a dimension.",
-                           f"Write {source.name} instead of {source.name}.window(…).")  # fmt: skip
             return DimensionInput(alias=item.alias, source=source)
-        if item.window is None:
-            report.add(f"reads the events of source {source.name!r} as {item.alias!r} without a bound.",
-                       f'Write {source.name}.window("30d"), or .window("all").')  # fmt: skip
-            return None
-        return self._event_input(item, source, item.window, report)
+        window = None if item.window is None or item.window == UNBOUNDED else parse_duration(item.window)
+        return EventInput(alias=item.alias, source=source, window=window)
 
-    def _event_input(self, item: Input, source: Source, window: str, report: Reporter) -> EventInput | None:
-        try:
-            bound = None if window == "all" else parse_duration(window)
-        except ValueError as error:
-            report.add(f"has the input {item.alias!r} with a window that cannot be used: {error}.")
-            return None
-        if bound is not None and bound <= timedelta():
-            report.add(f"has the input {item.alias!r} with the window {window!r}, which is empty.", 'Use one such as "30d".')
-            return None
-        return EventInput(alias=item.alias, source=source, window=bound)
-
-    def _view_input(self, item: Input, report: Reporter) -> StepInput | None:
-        step = self.steps.get(item.name)
-        if step is None:
-            report.unknown("reads feature view", item.name, sorted(self.project.views), "the project's")
-            return None
+    def _view_input(self, item: Input) -> SnapshotInput | HistoryInput:
+        step = self.steps[item.name]
         kind = HistoryInput if item.history else SnapshotInput
         features = tuple(Column(name=feature.name, type=feature.type or UNKNOWN_TYPE) for feature in step.features)
         return kind(alias=item.alias, view=step.view, keys=step.keys, features=features, schedule=step.schedule,
@@ -255,18 +206,13 @@ class _Compiler:
 
     # -- the three kinds of step --------------------------------------------------------------------------------------
 
-    def _aggregate_step(self, view: View, identity: ViewIdentity, timing: Timing, report: Reporter) -> Step | None:
+    def _aggregate_step(
+        self, view: View, source: Source, identity: ViewIdentity, timing: Timing, report: Reporter
+    ) -> Step | None:
         before = len(self.problems)
-        source = self._source(view.source or "", report)
-        if source is None:
-            return None
-        if source.is_dimension:
-            report.add(f"aggregates source {source.name!r}, which is a dimension without event_time.",
-                       "Give the source an event_time, or read it in a SQL view.")  # fmt: skip
-            return None
         columns = source_columns(source, self.schemas)
         if columns is not None:
-            check_key_columns(identity.keys, columns, f"source {source.name!r}", report)
+            check_join_keys(identity.keys, columns, source, report)
         compiled = AggregateMembers(view, identity, source, columns, report).compile()
         if compiled is None or len(self.problems) > before:
             return None
@@ -285,17 +231,19 @@ class _Compiler:
         )  # fmt: skip
         return AggregateStep(**shared, kind="snapshot", inputs=(events,), sql=sql, empty_sql=compile_empty_row(compiled))
 
-    def _output_step(
-        self, view: View, identity: ViewIdentity, timing: Timing, inputs: tuple[StepInput, ...], report: Reporter
-    ) -> Step | None:
-        declared = declared_fields(view, identity.keys, report)
-        columns = {name: source_columns(source, self.schemas) for name, source in self.project.sources.items()}
-        relations = {item.alias: relation_columns(item, columns) for item in inputs}
-        upstream = {name: step.fingerprint for name, step in self.steps.items()}
-        identities = [input_identity(item, upstream) for item in inputs]
-        outputs = self._outputs(view, identity, inputs, relations, declared, identities, report) if declared else None
-        if outputs is None:
-            return None
+    def _output_step(self, view: View, identity: ViewIdentity, timing: Timing, report: Reporter) -> Step | None:
+        declared = declared_fields(view)
+        inputs = tuple(self._input(item) for item in view.inputs)
+        relations = {item.alias: relation_columns(item, self.schemas) for item in inputs}
+        fingerprints = {name: self.steps[name].fingerprint for name in upstream_views(view)}
+        identities = [input_identity(item, fingerprints) for item in inputs]
+        if view.function is not None:
+            outputs = compile_python_outputs(view.function, identity, inputs, relations, declared, identities)
+        else:
+            compiled = SqlOutputs(view, identity, inputs, relations, report).compile(declared, identities)
+            if compiled is None:
+                return None
+            outputs = compiled
         identity = msgspec.structs.replace(identity, kind=outputs.kind)
         shared = self._shared(view, identity, timing, outputs.features, outputs.lineage, report)
         if shared is None:
@@ -304,36 +252,29 @@ class _Compiler:
             return PythonStep(**shared, kind=outputs.kind, inputs=inputs, function=view.function)
         return SqlStep(**shared, kind=outputs.kind, inputs=inputs, sql=outputs.sql)
 
-    def _outputs(
-        self, view: View, identity: ViewIdentity, inputs: tuple[StepInput, ...],
-        relations: Mapping[str, tuple[str, ...] | None], declared: DeclaredFields, identities: list[list[object]],
-        report: Reporter,
-    ) -> Outputs | None:  # fmt: skip
-        if view.function is not None:
-            return compile_python_outputs(view, identity, inputs, relations, declared, identities, report)
-        return SqlOutputs(view, identity, inputs, relations, report).compile(declared, identities)
-
     def _shared(
         self, view: View, identity: ViewIdentity, timing: Timing, features: tuple[Feature, ...],
         lineage: tuple[ColumnEdge, ...], report: Reporter,
     ) -> _Shared | None:  # fmt: skip
         """Return the fields that every step has; None when a check has a problem."""
         before = len(self.problems)
-        types: dict[str, str | None] = {key.name: key.type for key in identity.keys}
-        types.update({feature.name: feature.type for feature in features})
-        audits = compile_audits(view.checks, types, report)
-        pipeline = view.pipeline or module_pipeline(view.module, self.project.directory)
-        if not pipeline.replace("_", "").replace("-", "").replace(".", "").isalnum() or not pipeline.isascii():
-            report.add(f"has the pipeline {pipeline!r}.", "Use letters, digits, dots, dashes and underscores.")
+        audits = compile_audits(view.checks, {feature.name: feature.type for feature in features}, report)
         if len(self.problems) > before:
             return None
         return _Shared(
             project=self.project.project, view=view.name, entity=view.entity, keys=identity.keys, features=features,
             schedule=timing.schedule, start=timing.start, end=timing.end, lag=timing.lag, ttl=timing.ttl, online=view.online,
-            pipeline=pipeline, audits=audits, lineage=lineage,
+            pipeline=view.pipeline or module_pipeline(view.module, self.project.directory), audits=audits, lineage=lineage,
             fingerprint=view_fingerprint(identity, {feature.name: feature.fingerprint for feature in features}),
             module=view.module, line=view.location.line, description=view.description, owner=view.owner, tags=view.tags,
         )  # fmt: skip
+
+
+def _source_names(view: View) -> list[str]:
+    """Return the names of the sources that a view reads."""
+    if view.source is not None:
+        return [view.source]
+    return list(dict.fromkeys(item.name for item in view.inputs if item.kind == "source"))
 
 
 def module_pipeline(module: str, directory: str) -> str:

@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterable, Mapping
 from graphlib import CycleError, TopologicalSorter
 
 from fstore.definitions.feature_view import View
+from fstore.definitions.problems import Reporter
 from fstore.definitions.project import Problem
-from fstore.plan.problems import Reporter
 
 
 def upstream_views(view: View) -> list[str]:

@@ -8,18 +8,17 @@ those it declares). Runs nothing; a Python function's columns are taken at its w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
 
 from fstore.definitions.expression import Field
-from fstore.definitions.feature_view import PythonFunction, View, feature_names
+from fstore.definitions.feature_view import PythonFunction, View
+from fstore.definitions.problems import Reporter
 from fstore.errors import did_you_mean, listing
 from fstore.plan.analysis import Relations, Traced, unknown_columns, unknown_tables
-from fstore.plan.columns import check_name
 from fstore.plan.fingerprint import ViewIdentity, python_fingerprint, sql_fingerprint
-from fstore.plan.problems import Reporter
 from fstore.plan.sql import SelectSql, SqlProblem, parse_select, quoted
 from fstore.plan.steps import (
     EVENT_TIMESTAMP,
@@ -31,10 +30,7 @@ from fstore.plan.steps import (
     SnapshotInput,
     StepInput,
 )
-from fstore.types import Column, parse_type
-
-INTERVAL_PARAMETER = "interval"
-"""The parameter of a Python view's function that receives the interval."""
+from fstore.types import parse_type
 
 
 class Outputs(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,50 +49,10 @@ class DeclaredFields(msgspec.Struct, frozen=True, kw_only=True):
     own_times: bool
 
 
-def declared_fields(view: View, keys: Sequence[Column], report: Reporter) -> DeclaredFields | None:
-    """Return the columns that a SQL or Python view declares with ``feature()``; None when there is a problem."""
-    before = len(report.problems)
-    fields: dict[str, Field] = {}
-    taken = {key.name.lower(): "a join key" for key in keys}
-    own_times = False
-    for attribute, member in view.members.items():
-        reporter = report.about(f"feature '{view.name}:{attribute}'", member.location)
-        if not isinstance(member, Field):
-            reporter.add("is not declared with feature().", "SQL and Python views compute all of their features themselves.")
-            continue
-        name = feature_names(attribute, member)[None]
-        problem = _type_problem(member.type)
-        if problem:
-            reporter.add(f"has a type that cannot be used: {problem}.")
-        elif name == EVENT_TIMESTAMP:
-            own_times = True
-            if member.type != "timestamp":
-                reporter.add(f"has type {member.type}.", 'Write event_timestamp = feature("timestamp").')
-        elif check_name(name, taken, reporter):
-            taken[name.lower()] = f"feature '{view.name}:{attribute}'"
-            fields[name] = member
-    if not fields and len(report.problems) == before:
-        report.add("declares no features.", 'Add one for every output column, such as score = feature("float64").')
-    return DeclaredFields(fields=fields, own_times=own_times) if len(report.problems) == before else None
-
-
-def _type_problem(text: str) -> str:
-    try:
-        parse_type(text)
-    except ValueError as error:
-        return str(error)
-    return ""
-
-
-def relation_columns(item: StepInput, sources: Mapping[str, Mapping[str, str] | None]) -> tuple[str, ...] | None:
-    """Return the columns that an input shows, in order; None when they are not known."""
-    match item:
-        case EventInput() | DimensionInput():
-            columns = sources[item.source.name]
-            return None if columns is None else tuple(columns)
-        case SnapshotInput() | HistoryInput():
-            features = [feature.name for feature in item.features]
-            return (*(key.name for key in item.keys), EVENT_TIMESTAMP, *features)
+def declared_fields(view: View) -> DeclaredFields:
+    """Return the columns that a SQL or Python view declares with ``feature()``."""
+    fields = {member.name or name: member for name, member in view.members.items() if isinstance(member, Field)}
+    return DeclaredFields(fields=fields, own_times=fields.pop(EVENT_TIMESTAMP, None) is not None)
 
 
 class SqlOutputs:
@@ -204,17 +160,14 @@ def _dataset(item: StepInput) -> tuple[Literal["source", "view"], str]:
 
 
 def compile_python_outputs(
-    view: View, identity: ViewIdentity, inputs: Sequence[StepInput], relations: Relations, declared: DeclaredFields,
-    input_identities: Sequence[list[object]], report: Reporter,
-) -> Outputs | None:  # fmt: skip
-    """Return what a Python view gives; None when its function's parameters are not its inputs.
+    function: PythonFunction, identity: ViewIdentity, inputs: Sequence[StepInput], relations: Relations,
+    declared: DeclaredFields, input_identities: Sequence[list[object]],
+) -> Outputs:  # fmt: skip
+    """Return what a Python view gives.
 
     Column lineage: only keys are traced, to the inputs' columns of the same name. What a function does with the other
     columns cannot be known, so no edges are claimed for features; the step's inputs say which datasets they come from.
     """
-    function = view.function
-    if function is None or not _check_parameters(function, [item.alias for item in inputs], report):
-        return None
     kind: Literal["snapshot", "event"] = "event" if declared.own_times else "snapshot"
     identity = msgspec.structs.replace(identity, kind=kind)
     features = tuple(
@@ -235,16 +188,3 @@ def compile_python_outputs(
         if key.name in (relations[item.alias] or ())
     ]  # fmt: skip
     return Outputs(kind=kind, features=features, lineage=tuple(edges))
-
-
-def _check_parameters(function: PythonFunction, aliases: Sequence[str], report: Reporter) -> bool:
-    parameters = [name for name in function.parameters if name != INTERVAL_PARAMETER or INTERVAL_PARAMETER in aliases]
-    missing = [alias for alias in aliases if alias not in parameters]
-    extra = [name for name in parameters if name not in aliases]
-    if missing or extra:
-        report.add(
-            f"is computed by {function.name}({', '.join(function.parameters)}), whose parameters are not its inputs: "
-            f"{listing(aliases)}.",
-            did_you_mean(extra[0], missing) if extra else "Add a parameter for every input.",
-        )
-    return not missing and not extra
