@@ -49,7 +49,7 @@ class Database:
     def __init__(self, url: str, project: str) -> None:
         self.project = project
         self._url = _parse(url)
-        self.label = self._url.render_as_string(hide_password=True)
+        self.label = _label(self._url)
         self.engine = _engine(self._url, create=False)
         self._checked = False
 
@@ -202,6 +202,13 @@ def _parse(text: str) -> URL:
     )
 
 
+def _label(url: URL) -> str:
+    """Return a URL as messages show it: as users write it, without the password."""
+    if "password" in url.query:
+        url = url.update_query_dict({"password": "***"})
+    return url.set(drivername=url.get_backend_name()).render_as_string(hide_password=True)
+
+
 def _engine(url: URL, *, create: bool) -> Engine:
     """Return an engine whose connections live as long as one transaction."""
     options: dict[str, object] = {"poolclass": NullPool, "json_serializer": _text, "json_deserializer": _text}
@@ -209,7 +216,7 @@ def _engine(url: URL, *, create: bool) -> Engine:
         return _sqlite_engine(url, options, create=create)
     arguments = {"connect_timeout": 10, "prepare_threshold": None}
     try:
-        return sa.create_engine(url, connect_args=arguments, use_insertmanyvalues_wo_returning=True, **options)
+        return sa.create_engine(url, connect_args=arguments, **options)
     except ModuleNotFoundError:
         raise SettingsError("a PostgreSQL registry needs the driver psycopg: pip install 'fstore[postgres]'") from None
 

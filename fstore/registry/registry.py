@@ -14,7 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 import sqlalchemy as sa
 
 from fstore.errors import StoreMismatch
-from fstore.plan.steps import Plan, PlannedEntity, PlannedService, Step, decode_step, Step
+from fstore.plan.steps import Plan, PlannedEntity, PlannedService, Step
 from fstore.registry import tables
 from fstore.registry.database import Database
 from fstore.registry.ledger import Ledger
@@ -129,13 +129,6 @@ class Registry:
             if not found:
                 raise unknown_view(self._database, connection, name)
         return found[0]
-
-    def versions(self, view: str) -> list[Step]:
-        """Return the step of every version that a view has had, newest first; none for a view that never was."""
-        v = tables.view_versions.c
-        with self._database.reading() as connection:
-            query = sa.select(v.step).where(v.project == self.project, v.view == view).order_by(v.version.desc())
-            return [decode_step(step) for step in connection.scalars(query)]
 
     def views(self) -> list[RegisteredView]:
         """Return the registered views in order of name; one query."""

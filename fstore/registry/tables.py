@@ -1,18 +1,15 @@
 """The registry's tables: ordinary typed, indexed columns that any SQL client can query.
 
-Every row belongs to a project. Instants are UTC with microseconds on both databases: ``timestamptz`` on PostgreSQL, and on
-SQLite text of fixed width (``2026-01-01 00:00:00.000000``) that compares, sorts and works with SQLite's date functions.
-JSON columns hold the exact text that was written. Nothing here runs a query; a change here needs a new migration.
+Every row belongs to a project. Nothing here runs a query; a change here needs a new migration.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Any
+from datetime import datetime
 
 import sqlalchemy as sa
-from sqlalchemy.engine.interfaces import Dialect
-from sqlalchemy.types import TypeDecorator
+
+from fstore.registry.columns import BigId, Instant, Json
 
 metadata = sa.MetaData(
     naming_convention={
@@ -22,40 +19,6 @@ metadata = sa.MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
-
-
-class Instant(TypeDecorator[datetime]):
-    """An aware ``datetime`` in UTC, exact to the microsecond."""
-
-    impl = sa.DateTime(timezone=True)
-    cache_ok = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> sa.types.TypeEngine[Any]:
-        """Store text on SQLite, which has no type for instants."""
-        text: sa.types.TypeEngine[Any] = sa.String(26)
-        return dialect.type_descriptor(text if dialect.name == "sqlite" else sa.DateTime(timezone=True))
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> object:
-        """Write an aware instant; a naive one is a mistake of the caller."""
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError(f"the registry keeps instants, and {value!r} has no time zone")
-        value = value.astimezone(UTC)
-        return value.replace(tzinfo=None).isoformat(" ", "microseconds") if dialect.name == "sqlite" else value
-
-    def process_result_value(self, value: object, dialect: Dialect) -> datetime | None:  # noqa: ARG002 (the signature is SQLAlchemy's)
-        """Read an aware instant in UTC."""
-        if value is None:
-            return None
-        if isinstance(value, str):
-            return datetime.fromisoformat(value).replace(tzinfo=UTC)
-        assert isinstance(value, datetime)
-        return value.astimezone(UTC)
-
-
-BigId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-Json = sa.JSON(none_as_null=True)
 
 
 def _project() -> sa.Column[str]:
@@ -390,7 +353,7 @@ lineage_events = sa.Table(
     sa.Column("parent_job_name", sa.String),
     sa.Column("payload", Json, nullable=False),
     _instant("recorded_at"),
-    sa.UniqueConstraint("project", "run_id", "event_type", "job_namespace", "job_name"),
+    sa.UniqueConstraint("project", "run_id", "event_type", "job_namespace", "job_name", name="uq_lineage_events_once"),
     sa.Index("ix_lineage_events_job", "project", "job_name", "event_time"),
     sa.Index("ix_lineage_events_parent", "project", "parent_run_id"),
     sqlite_autoincrement=True,

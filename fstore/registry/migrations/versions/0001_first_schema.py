@@ -127,14 +127,7 @@ def upgrade() -> None:
         sa.Column("recorded_at", INSTANT, nullable=False),
         sa.ForeignKeyConstraint(["project"], ["projects.project"], name="fk_lineage_events_project_projects"),
         sa.PrimaryKeyConstraint("id", name="pk_lineage_events"),
-        sa.UniqueConstraint(
-            "project",
-            "run_id",
-            "event_type",
-            "job_namespace",
-            "job_name",
-            name="uq_lineage_events_project_run_id_event_type_job_namespace_job_name",
-        ),
+        sa.UniqueConstraint("project", "run_id", "event_type", "job_namespace", "job_name", name="uq_lineage_events_once"),
         sqlite_autoincrement=True,
     )
     op.create_index("ix_lineage_events_job", "lineage_events", ["project", "job_name", "event_time"])
