@@ -1,6 +1,6 @@
 """Run the flights project through a real Airflow, then read its features back.
 
-Starts Airflow on this machine with the embedded stores, lets the DAGs appear, backfills a week through Airflow's own backfill
+Starts Airflow here with the embedded stores, lets the DAGs appear, backfills a week through Airflow's own backfill
 API and the rest of the year by one range run per pipeline, waits with a progress display, and prints a training frame, an
 online read and the lineage of one feature. Stops what it started.
 """
