@@ -20,7 +20,7 @@ from fstore.errors import FStoreError, UnknownFeature
 from fstore.interval import Interval, format_instant, merge_intervals, parse_instant
 from fstore.settings import Settings
 
-POLL_SECONDS = 5.0
+POLL_SECONDS = 3.0
 """The time between two looks at the registry."""
 
 Needs = dict[str, tuple[Interval, ...]]
@@ -75,8 +75,9 @@ def _event(**payload: str) -> TriggerEvent:
 class SharedPoll:
     """Asks one registry on behalf of all waiters of an event loop; runs only while somebody waits."""
 
-    def __init__(self, settings: Settings, *, seconds: float = POLL_SECONDS) -> None:
-        self._settings, self._seconds = settings, seconds
+    def __init__(self, settings: Settings, *, seconds: float | None = None) -> None:
+        self._settings = settings
+        self._seconds = POLL_SECONDS if seconds is None else seconds
         self._waiters: dict[asyncio.Future[None], Needs] = {}
         self._task: asyncio.Task[None] | None = None
         self.looks = 0
