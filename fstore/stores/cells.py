@@ -9,6 +9,7 @@ for reading lists of strings.
 from __future__ import annotations
 
 import struct
+from functools import cache
 from typing import TypeAlias
 
 import numpy as np
@@ -26,7 +27,6 @@ Values: TypeAlias = npt.NDArray[np.generic]
 
 _WIDTHS = {"bool": 1, "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "float32": 4, "date": 4,
            "int64": 8, "uint64": 8, "float64": 8, "timestamp": 8}  # fmt: skip
-_NOTHING = pa.scalar(b"", pa.large_binary())
 _ITEM_LENGTH = struct.Struct("<BI")
 
 
@@ -95,7 +95,7 @@ class BytesCell:
 
     def pack(self, array: pa.Array) -> pa.Array:
         """Return one large_binary per value, empty where null."""
-        return array.cast(pa.large_binary()).fill_null(_NOTHING)
+        return array.cast(pa.large_binary()).fill_null(_nothing())
 
     def unpack(self, cells: pa.Array, valid: Mask) -> pa.Array:
         """Return the Arrow array of cells as :meth:`pack` gave them. Raises StoreCorrupt on bytes that are not UTF-8."""
@@ -133,7 +133,7 @@ class ListCell:
             joined = join(fixed_binary(heads), texts)
             cells = _binary(offsets_of(joined)[ends], data_of(joined))
         if array.null_count:
-            cells = pc.if_else(array.is_valid(), cells, _NOTHING)
+            cells = pc.if_else(array.is_valid(), cells, _nothing())
         return cells
 
     def unpack(self, cells: pa.Array, valid: Mask) -> pa.Array:
@@ -202,7 +202,7 @@ def fixed_binary(records: Values) -> pa.Array:
 
 def join(*parts: pa.Array) -> pa.Array:
     """Concatenate large_binary arrays value by value."""
-    return pc.binary_join_element_wise(*parts, _NOTHING) if len(parts) > 1 else parts[0]
+    return pc.binary_join_element_wise(*parts, _nothing()) if len(parts) > 1 else parts[0]
 
 
 def offsets_of(array: pa.Array) -> Offsets:
@@ -231,3 +231,9 @@ def _raw(array: pa.Array, dtype: np.dtype[np.generic]) -> Values:
     start = array.offset * width // dtype.base.itemsize
     stop = (array.offset + len(array)) * width // dtype.base.itemsize
     return flat[start:stop].reshape(len(array), *dtype.shape)
+
+
+@cache
+def _nothing() -> pa.Scalar:
+    """Return an empty binary; not a constant, because making a scalar imports pandas, which takes a second."""
+    return pa.scalar(b"", pa.large_binary())
