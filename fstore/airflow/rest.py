@@ -229,16 +229,15 @@ class AirflowClient:
 
     def backfill(
         self, dag_id: str, from_date: datetime, to_date: datetime, *, max_active_runs: int = 16, reprocess: str = "none",
-        timeout: float = 120,
+        conf: Mapping[str, object] | None = None, timeout: float = 120,
     ) -> int:  # fmt: skip
         """Create a backfill of the intervals that start between two inclusive dates, and return its id.
 
         Airflow allows one active backfill per DAG and closes a finished one up to 30 s later, so a conflict is tried again
         until ``timeout`` seconds have passed. ``reprocess`` is ``none``, ``failed`` or ``completed``.
         """
-        body = _backfill_body(dag_id, from_date, to_date, max_active_runs=max_active_runs) | {
-            "reprocess_behavior": reprocess
-        }
+        body = _backfill_body(dag_id, from_date, to_date, max_active_runs=max_active_runs)
+        body |= {"reprocess_behavior": reprocess, "dag_run_conf": dict(conf or {})}
         deadline = time.monotonic() + timeout
         while True:
             try:

@@ -114,18 +114,21 @@ def test_serialization_keeps_the_timetable_and_carries_no_sql_but_the_documentat
 
 
 _SERIALIZE = """
-import hashlib, json, warnings
+import warnings
 warnings.simplefilter("ignore")
+from airflow.models.serialized_dag import SerializedDagModel
 from airflow.serialization.serialized_objects import DagSerialization
 from tests.airflow.test_dag_builder import DELAYS, RISK, build
-print(hashlib.sha256(json.dumps(DagSerialization.to_dict(build(DELAYS, RISK)), sort_keys=False).encode()).hexdigest())
+print(SerializedDagModel.hash(DagSerialization.to_dict(build(DELAYS, RISK))))
 """
 
 
 def test_every_process_serializes_the_same_dag():
+    """The hash is Airflow's: where it differs from the last parse, a new version of the DAG is stored."""
+    repository = Path(__file__).parents[2]
     found = [
         subprocess.run(
-            [sys.executable, "-c", _SERIALIZE], check=True, capture_output=True, text=True, cwd=Path(__file__).parents[2],
+            [sys.executable, "-c", _SERIALIZE], check=True, capture_output=True, text=True, cwd=repository,
             env={**os.environ, "PYTHONHASHSEED": seed},
         ).stdout.split()[-1]
         for seed in ("1", "2")

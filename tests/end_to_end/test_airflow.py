@@ -1,0 +1,223 @@
+"""Pipelines in a real Airflow, through its REST API: what a user does in the UI."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+
+from fstore.airflow.rest import AirflowError
+from fstore.backends import open_backends
+from fstore.interval import Interval, merge_intervals
+
+pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(240)]
+
+PURCHASES, ACTIVITY, HOURLY, STRICT = (
+    "shop.purchases.daily", "shop.activity.daily", "shop.activity.hourly", "shop.strict.daily",
+)  # fmt: skip
+
+
+def at(*parts):
+    return datetime(*parts, tzinfo=UTC)
+
+
+def published(shop, view):
+    with open_backends(shop.settings) as backends:
+        heads = backends.registry.ledger.heads(view)
+    return merge_intervals(Interval(head.start, head.end) for head in heads)
+
+
+def newest_sequence(shop, view):
+    with open_backends(shop.settings) as backends:
+        return max(head.sequence for head in backends.registry.ledger.heads(view))
+
+
+def wait_for_state(client, dag_id, run_id, task_id, states, *, timeout=60):
+    deadline = time.monotonic() + timeout
+    while (task := client.task_instances(dag_id, run_id)[task_id]).state not in states:
+        assert time.monotonic() < deadline, f"{task_id} is {task.state}, not one of {states}"
+        time.sleep(0.3)
+    return task
+
+
+def backfill(client, dag_id, first, last, **options):
+    return client.wait_backfill(client.backfill(dag_id, first, last, **options), timeout=150)
+
+
+def test_dags_appear_unpaused_with_their_schedule(shop):
+    dags = {dag.dag_id: dag for dag in shop.admin.dags()}
+    assert not any(dags[name].is_paused for name in (PURCHASES, ACTIVITY, HOURLY, STRICT, "shop.maintenance"))
+    assert dags[PURCHASES].timetable_summary == "0 0 * * *"
+    assert dags[PURCHASES].description == "Feature views user_purchases, big_spenders"
+    assert dags[PURCHASES].next_dagrun_logical_date is None  # closed: after the end nothing is due
+
+
+def test_a_broken_module_is_an_import_error_with_its_line_and_leaves_the_others_alone(shop):
+    errors = shop.admin.import_errors()
+    assert [error.filename for error in errors] == ["feature_problems.py"]
+    assert "feature_defs/broken.py:8" in errors[0].stack_trace
+    assert "'@dayly'" in errors[0].stack_trace
+    assert not any(dag.has_import_errors for dag in shop.admin.dags())
+
+
+def test_backfill_dry_run_lists_the_intervals_of_the_schedule(shop):
+    planned = shop.admin.backfill_dry_run(PURCHASES, at(2025, 12, 20), at(2026, 1, 5))
+    assert [run.logical_date for run in planned] == [at(2026, 1, day) for day in range(1, 6)]
+    hours = shop.admin.backfill_dry_run(HOURLY, at(2026, 1, 1), at(2026, 1, 1, 23))
+    assert len(hours) == 24
+
+
+def test_the_backfill_button_publishes_every_interval_once(shop):
+    runs = backfill(shop.admin, PURCHASES, at(2026, 1, 1), at(2026, 1, 4))
+    assert [(run.state, run.logical_date) for run in runs] == [("success", at(2026, 1, day)) for day in range(1, 5)]
+    assert published(shop, "user_purchases") == [Interval(at(2026, 1, 1), at(2026, 1, 5))]
+    assert published(shop, "big_spenders") == [Interval(at(2026, 1, 3), at(2026, 1, 5))]
+    first = shop.admin.task_instances(PURCHASES, runs[0].dag_run_id)
+    assert {task: first[f"big_spenders.{task}"].state for task in ("compute", "validate", "materialize")} == {
+        "compute": "skipped", "validate": "skipped", "materialize": "skipped",
+    }  # fmt: skip
+    with open_backends(shop.settings) as backends:  # a backfilled run computes its own interval and no other
+        history = [head.attempt for head in backends.registry.ledger.heads("user_purchases")]
+        attempts = [backends.registry.ledger.attempt(number) for number in history]
+        assert all(len(attempt.intervals) == 1 for attempt in attempts)
+
+
+def test_another_teams_dag_runs_once_per_published_day(shop):
+    deadline = time.monotonic() + 60
+    while len(keys := {run.partition_key for run in shop.admin.runs("consumer")}) < 4:
+        assert time.monotonic() < deadline, keys
+        time.sleep(0.5)
+    assert {"2026-01-01", "2026-01-02", "2026-01-03", "2026-01-04"} <= keys
+
+
+def test_a_view_waits_for_another_pipeline_deferred_and_goes_on_when_it_is_published(shop):
+    run_id = shop.admin.trigger(ACTIVITY, {"start": "2026-01-08", "end": "2026-01-10"})
+    wait_for_state(shop.admin, ACTIVITY, run_id, "user_profile.wait_for_inputs", ("deferred",))
+    assert published(shop, "user_profile") == []
+    upstream = shop.admin.trigger(PURCHASES, {"start": "2026-01-05", "end": "2026-01-12"})
+    assert shop.admin.wait_run(PURCHASES, upstream, timeout=120).state == "success"
+    assert shop.admin.wait_run(ACTIVITY, run_id, timeout=60).state == "success"
+    assert published(shop, "user_profile") == [Interval(at(2026, 1, 8), at(2026, 1, 11))]
+
+
+def test_a_range_run_computes_many_intervals_in_one_attempt(shop):
+    run_id = shop.admin.trigger(PURCHASES, {"start": "2026-01-13", "end": "2026-01-31"})
+    assert shop.admin.wait_run(PURCHASES, run_id, timeout=120).state == "success"
+    with open_backends(shop.settings) as backends:
+        (head,) = backends.registry.ledger.heads("user_purchases", start=at(2026, 1, 13), end=at(2026, 2, 1))
+        assert (head.start, head.end) == (at(2026, 1, 13), at(2026, 2, 1))
+        assert len(backends.registry.ledger.attempt(head.attempt).intervals) == 19
+    assert published(shop, "big_spenders")[-1].end == at(2026, 2, 1)
+
+
+def test_short_intervals_take_times(shop):
+    run_id = shop.admin.trigger(HOURLY, {"start": "2026-01-01T05:00:00Z", "end": "2026-01-01T07:00:00Z"})
+    assert shop.admin.wait_run(HOURLY, run_id, timeout=120).state == "success"
+    assert published(shop, "user_activity") == [Interval(at(2026, 1, 1, 5), at(2026, 1, 1, 8))]
+    with pytest.raises(AirflowError, match="is not a 'date-time'"):
+        shop.admin.trigger(HOURLY, {"start": "soon"})
+
+
+def test_a_backfill_that_carries_a_range_fails_at_once(shop):
+    runs = backfill(shop.admin, HOURLY, at(2026, 1, 2), at(2026, 1, 2), conf={"start": "2026-01-01T00:00:00Z"})
+    assert [run.state for run in runs] == ["failed"]
+    task = shop.admin.task_instances(HOURLY, runs[0].dag_run_id)["user_activity.compute"]
+    assert (task.state, task.try_number) == ("failed", 1)
+    log = shop.admin.log(HOURLY, runs[0].dag_run_id, "user_activity.compute")
+    assert "is a backfill run and has its own interval, so it cannot carry the params" in log
+
+
+def test_a_blocked_validation_fails_without_retry_and_publishes_nothing(shop):
+    run_id = shop.admin.trigger(STRICT, {"start": "2026-01-01", "end": "2026-01-02"})
+    assert shop.admin.wait_run(STRICT, run_id, timeout=120).state == "failed"
+    tasks = shop.admin.task_instances(STRICT, run_id)
+    assert (tasks["strict_purchases.validate"].state, tasks["strict_purchases.validate"].try_number) == ("failed", 1)
+    assert tasks["strict_purchases.materialize"].state == "upstream_failed"
+    assert "validation_failed" in shop.admin.log(STRICT, run_id, "strict_purchases.validate")
+    assert published(shop, "strict_purchases") == []
+
+
+def test_clearing_materialize_applies_a_published_attempt_again(shop):
+    run_id = shop.admin.trigger(PURCHASES, {"start": "2026-01-01", "end": "2026-01-01"})
+    assert shop.admin.wait_run(PURCHASES, run_id, timeout=120).state == "success"
+    before = newest_sequence(shop, "user_purchases")
+    shop.admin.clear(PURCHASES, run_id, ["user_purchases.materialize"])
+    wait_for_state(shop.admin, PURCHASES, run_id, "user_purchases.materialize", ("queued", "running", "scheduled", None))
+    assert shop.admin.wait_run(PURCHASES, run_id, timeout=60).state == "success"
+    assert shop.admin.task_instances(PURCHASES, run_id)["user_purchases.materialize"].try_number == 2
+    assert newest_sequence(shop, "user_purchases") == before
+
+
+def test_an_unreachable_store_is_retried_until_it_is_back(shop):
+    if shop.redis is None:
+        pytest.skip("no Redis is installed")
+    shop.admin.wait_for_dags(["outlet.purchases.daily"])
+    shop.redis.freeze()
+    try:
+        run_id = shop.admin.trigger("outlet.purchases.daily", {"start": "2026-01-31", "end": "2026-01-31"})
+        task_id = "user_purchases.materialize"
+        wait_for_state(shop.admin, "outlet.purchases.daily", run_id, task_id, ("up_for_retry", "failed"))
+        failed = shop.admin.task_instances("outlet.purchases.daily", run_id)[task_id]
+        assert failed.state == "up_for_retry" or failed.try_number > 1
+    finally:
+        shop.redis.thaw()
+    assert shop.admin.wait_run("outlet.purchases.daily", run_id, timeout=120).state == "success"
+    assert shop.admin.task_instances("outlet.purchases.daily", run_id)[task_id].try_number >= 2
+
+
+def test_airflows_own_lineage_events_and_ours_name_the_same_parents(shop):
+    import json
+
+    with open_backends(shop.settings) as backends:
+        log = backends.registry.lineage
+        airflow_events = log.events(job_name=f"{PURCHASES}.user_purchases.materialize")
+        ours = [json.loads(event.json) for event in log.events(job_name="user_purchases") if event.kind == "COMPLETE"]
+    runs = {event.run_id for event in airflow_events}
+    parents = {event["run"]["facets"]["parent"]["run"]["runId"] for event in ours}
+    assert parents & runs
+    roots = {event["run"]["facets"]["parent"]["root"]["job"]["name"] for event in ours}
+    assert roots == {PURCHASES}
+
+
+def test_the_maintenance_dag_runs(shop):
+    run_id = shop.admin.trigger("shop.maintenance")
+    assert shop.admin.wait_run("shop.maintenance", run_id, timeout=60).state == "success"
+
+
+def test_parsing_again_makes_no_new_version(shop):
+    answer = shop.admin._request("GET", f"/api/v2/dags/{PURCHASES}/dagVersions")
+    assert [version["version_number"] for version in answer.json()["dag_versions"]] == [1]
+
+
+def test_who_is_not_logged_in_sees_nothing_and_a_viewer_starts_nothing(shop):
+    anonymous = httpx.Client(base_url=shop.airflow.url)
+    assert anonymous.get("/api/v2/dags").status_code == 401
+    assert anonymous.post("/api/v2/backfills", json={}).status_code == 401
+    assert {dag.dag_id for dag in shop.viewer.dags()} >= {PURCHASES}
+    with pytest.raises(AirflowError) as caught:
+        shop.viewer.trigger(PURCHASES)
+    assert caught.value.status == 403
+    plugins = {plugin["name"]: plugin for plugin in shop.admin._request("GET", "/api/v2/plugins").json()["plugins"]}
+    assert [plugins["fstore"][routes] for routes in ("fastapi_apps", "fastapi_root_middlewares", "external_views")] == [
+        []
+    ] * 3
+    assert plugins["fstore"]["timetables"] == ["fstore.airflow.timetable.FeatureTimetable"]
+
+
+def test_a_manual_run_without_params_computes_the_newest_interval(shop):
+    run_id = shop.admin.trigger(HOURLY)
+    assert shop.admin.wait_run(HOURLY, run_id, timeout=60).state == "success"
+    assert published(shop, "user_activity")[-1] == Interval(at(2026, 1, 2, 23), at(2026, 1, 3))
+
+
+def test_the_schedule_runs_by_itself_and_catches_up_what_was_never_computed(shop):
+    deadline = time.monotonic() + 60
+    while not (runs := [run for run in shop.admin.runs("shop.live.daily") if run.finished]):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    assert [(run.run_type, run.state) for run in runs] == [("scheduled", "success")]
+    whole = Interval(shop.live_since, runs[0].data_interval_end)
+    assert published(shop, "live_purchases") == [whole]
+    assert (whole.end - whole.start) >= timedelta(days=5)
