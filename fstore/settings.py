@@ -36,7 +36,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     threads: int = 0
     spill_dir: str = ".fstore/spill"
     cache_dir: str = ".fstore/cache"
-    load_timeout: float = 30.0
+    load_timeout: float = 10.0
     max_catch_up: int = 400
     quarantine_cap: int = 10_000
 

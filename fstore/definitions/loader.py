@@ -19,13 +19,13 @@ from pathlib import Path
 
 import msgspec
 
+from fstore.definitions.files import definition_files, is_collected
 from fstore.definitions.loading import Began, Ended, Failed, Loaded, Request, decode_message, encode_message
-from fstore.definitions.modules import definition_files, is_collected
 from fstore.definitions.project import Problem as Problem  # noqa: PLC0414  (explicitly re-exported)
 from fstore.definitions.project import Project as Project  # noqa: PLC0414
 from fstore.definitions.project import Service as Service  # noqa: PLC0414
 
-_TOTAL = 3
+_TOTAL = 5
 """A whole load may take this many times the timeout of one module."""
 
 _KEPT_OUTPUT_BYTES = 2_000
@@ -39,7 +39,7 @@ _TRACE_LINE = re.compile(r'File "(.*)", line (\d+)')
 def load_project(directory: Path, project: str, *, timeout: float = 30) -> Project:
     """Import the modules below a directory in a child process and return what they declare, with all problems.
 
-    Every module may take ``timeout`` seconds, and all of them together three times that. Never raises for what the modules
+    Every module may take ``timeout`` seconds, and all of them together five times that. Never raises for what the modules
     do; a directory that is missing or empty is a problem of the project, too.
     """
     directory = directory.resolve()
@@ -119,7 +119,7 @@ class _Output:
         if not lines:
             return ""
         size = f" {self.bytes / 1_000_000:.1f} MB, the last line being" if self.bytes >= _LOUD_OUTPUT_BYTES else ""
-        return f"It printed{size}: {lines[-1][:200]!r}"
+        return f"It printed{size}: {lines[-1][:80]!r}"
 
 
 class _Child:

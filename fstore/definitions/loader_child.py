@@ -22,8 +22,9 @@ import msgspec
 from fstore.definitions import location
 from fstore.definitions.assemble import assemble_project
 from fstore.definitions.feature_view import declared_views
+from fstore.definitions.files import definition_files, is_collected, module_name
 from fstore.definitions.loading import Began, Ended, Failed, Loaded, Message, Request, encode_message
-from fstore.definitions.modules import DefinitionFinder, SourceLoader, definition_files, is_collected, module_name
+from fstore.definitions.modules import DefinitionFinder, SourceLoader
 from fstore.definitions.project import Problem, Project
 from fstore.errors import did_you_mean
 

@@ -10,36 +10,16 @@ import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
-import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 
 from fstore.definitions.feature_view import PythonFunction
+from fstore.definitions.files import FileStamp, module_name, scan_definitions
 from fstore.definitions.function_source import function_source
 from fstore.errors import DefinitionError
-
-
-def definition_files(directory: Path) -> list[Path]:
-    """Return every Python file below a definitions directory, sorted by path; hidden folders are left out."""
-    found: list[Path] = []
-    for folder, names, files in os.walk(directory):
-        names[:] = sorted(name for name in names if not name.startswith(".") and name != "__pycache__")
-        found += [Path(folder, name) for name in files if name.endswith(".py") and not name.startswith(".")]
-    return sorted(found, key=lambda file: file.relative_to(directory).parts)
-
-
-def is_collected(directory: Path, file: Path) -> bool:
-    """Whether a file is imported on its own, rather than only when another module imports it."""
-    return not any(part.startswith("_") for part in file.relative_to(directory).parts)
-
-
-def module_name(directory: Path, file: Path) -> str:
-    """Return the dotted name under which a definition file is imported."""
-    parts = [directory.name, *file.relative_to(directory).with_suffix("").parts]
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 class SourceLoader(importlib.machinery.SourceFileLoader):
@@ -117,7 +97,7 @@ def _changed(function: PythonFunction, reason: str) -> DefinitionError:
 
 def _forget_modules(directory: Path) -> None:
     """Drop what was imported from another definitions directory of that name, or from older files of this one."""
-    stamp = tuple(_stamps(directory))
+    stamp = tuple(scan_definitions(directory))
     finders = [finder for finder in sys.meta_path if isinstance(finder, _StampedFinder)]
     same = [finder for finder in finders if finder.directory == directory and finder.stamp == stamp]
     if same:
@@ -133,12 +113,6 @@ def _forget_modules(directory: Path) -> None:
 class _StampedFinder(DefinitionFinder):
     """A finder that knows the files which were there when it was made."""
 
-    def __init__(self, directory: Path, stamp: tuple[tuple[str, int, int], ...]) -> None:
+    def __init__(self, directory: Path, stamp: tuple[FileStamp, ...]) -> None:
         super().__init__(directory)
         self.stamp = stamp
-
-
-def _stamps(directory: Path) -> Iterator[tuple[str, int, int]]:
-    for file in definition_files(directory):
-        status = file.stat()
-        yield str(file), status.st_mtime_ns, status.st_size
