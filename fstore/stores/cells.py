@@ -9,7 +9,6 @@ for reading lists of strings.
 from __future__ import annotations
 
 import struct
-from functools import cache
 from typing import TypeAlias
 
 import numpy as np
@@ -95,12 +94,12 @@ class BytesCell:
 
     def pack(self, array: pa.Array) -> pa.Array:
         """Return one large_binary per value, empty where null."""
-        return array.cast(pa.large_binary()).fill_null(_nothing())
+        return array.cast(pa.large_binary()).fill_null(NOTHING)
 
     def unpack(self, cells: pa.Array, valid: Mask) -> pa.Array:
         """Return the Arrow array of cells as :meth:`pack` gave them. Raises StoreCorrupt on bytes that are not UTF-8."""
         try:
-            return pc.if_else(pa.array(valid), cells, None).cast(self.arrow_type)
+            return pc.if_else(bool_array(valid), cells, None).cast(self.arrow_type)
         except pa.ArrowInvalid as error:
             raise StoreCorrupt(f"a stored string is not UTF-8: {error}") from None
 
@@ -133,7 +132,7 @@ class ListCell:
             joined = join(fixed_binary(heads), texts)
             cells = _binary(offsets_of(joined)[ends], data_of(joined))
         if array.null_count:
-            cells = pc.if_else(array.is_valid(), cells, _nothing())
+            cells = pc.if_else(array.is_valid(), cells, NOTHING)
         return cells
 
     def unpack(self, cells: pa.Array, valid: Mask) -> pa.Array:
@@ -147,7 +146,10 @@ class ListCell:
             items = self.item.unpack(records["value"], records["valid"] != 0)
         else:
             ends, texts = self._read_texts(cells)
-            items = pa.array(texts, self.item.arrow_type)
+            lengths = np.fromiter((len(text or b"") for text in texts), np.int64, len(texts))
+            data = np.frombuffer(b"".join([text or b"" for text in texts]), np.uint8)
+            present = np.fromiter((text is not None for text in texts), np.bool_, len(texts))
+            items = self.item.unpack(_binary(np.concatenate([[0], np.cumsum(lengths)]), data), present)
         buffers = [validity_buffer(valid), pa.py_buffer(ends.astype(np.int32))]
         return pa.Array.from_buffers(self.arrow_type, len(cells), buffers, children=[items])
 
@@ -194,6 +196,17 @@ def validity_buffer(valid: Mask) -> pa.Buffer | None:
     return None if valid.all() else pa.py_buffer(np.packbits(valid, bitorder="little"))
 
 
+def bool_array(values: Mask) -> pa.Array:
+    """Return an Arrow array of booleans; ``pa.array`` would import pandas, which takes a second."""
+    return pa.Array.from_buffers(pa.bool_(), len(values), [None, pa.py_buffer(np.packbits(values, bitorder="little"))])
+
+
+def int64_array(values: Offsets, valid: Mask | None = None) -> pa.Array:
+    """Return an Arrow array of integers, null where not ``valid``."""
+    validity = None if valid is None else validity_buffer(valid)
+    return pa.Array.from_buffers(pa.int64(), len(values), [validity, pa.py_buffer(np.ascontiguousarray(values, np.int64))])
+
+
 def fixed_binary(records: Values) -> pa.Array:
     """Return fixed-width records as a large_binary array over the same memory."""
     offsets = np.arange(len(records) + 1, dtype=np.int64) * records.dtype.itemsize
@@ -202,7 +215,7 @@ def fixed_binary(records: Values) -> pa.Array:
 
 def join(*parts: pa.Array) -> pa.Array:
     """Concatenate large_binary arrays value by value."""
-    return pc.binary_join_element_wise(*parts, _nothing()) if len(parts) > 1 else parts[0]
+    return pc.binary_join_element_wise(*parts, NOTHING) if len(parts) > 1 else parts[0]
 
 
 def offsets_of(array: pa.Array) -> Offsets:
@@ -233,7 +246,5 @@ def _raw(array: pa.Array, dtype: np.dtype[np.generic]) -> Values:
     return flat[start:stop].reshape(len(array), *dtype.shape)
 
 
-@cache
-def _nothing() -> pa.Scalar:
-    """Return an empty binary; not a constant, because making a scalar imports pandas, which takes a second."""
-    return pa.scalar(b"", pa.large_binary())
+NOTHING = _binary(np.zeros(2, np.int64), np.zeros(0, np.uint8))[0]
+"""An empty binary as a scalar. (``pa.scalar`` would import pandas.)"""

@@ -31,9 +31,11 @@ from fstore.errors import EntityColumnError, StoreCorrupt, StoreError, listing
 from fstore.stores.cells import (
     FixedCell,
     VariableCell,
+    bool_array,
     cell_of,
     data_of,
     fixed_binary,
+    int64_array,
     join,
     offsets_of,
     valid_mask,
@@ -142,9 +144,9 @@ class RowDecoder:
             present[np.flatnonzero([row is not None for row in rows])[alive]] = True
         columns = self._decode(kept, headers)
         if len(kept) < len(rows):
-            places = pa.array(np.cumsum(present) - 1, mask=~present)
+            places = int64_array(np.cumsum(present) - 1, present)
             columns = [column.take(places) for column in columns]
-        return pa.Table.from_arrays([pa.array(present), *columns], schema=self.schema)
+        return pa.Table.from_arrays([bool_array(present), *columns], schema=self.schema)
 
     def _decode(self, rows: list[bytes], headers: npt.NDArray[np.void]) -> list[pa.Array]:
         """Decode rows that are all there: by schema, then back into their order."""
@@ -162,7 +164,7 @@ class RowDecoder:
             self._layouts[identifier].decode([rows[index] for index in group.tolist()], self.features, self._types)
             for identifier, group in zip(identifiers, groups, strict=True)
         ]
-        order = pa.array(np.argsort(np.concatenate(groups), kind="stable"))
+        order = int64_array(np.argsort(np.concatenate(groups), kind="stable"))
         return [pa.concat_arrays(list(column)).take(order) for column in zip(*parts, strict=True)]
 
 
@@ -256,7 +258,7 @@ class _Layout:
         if width == 1:
             return records, dict.fromkeys(self.variable, everything)
         steps = np.arange(len(rows), dtype=np.int64) * width
-        return records, {index: everything.take(pa.array(steps + nth)) for nth, index in enumerate(self.variable)}
+        return records, {index: everything.take(int64_array(steps + nth)) for nth, index in enumerate(self.variable)}
 
     def _check_type(self, stored: Column, wanted: Column) -> None:
         if parse_type(stored.type) != parse_type(wanted.type):

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import operator
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
@@ -27,7 +29,7 @@ from fstore.errors import (
     StoreReadOnly,
     StoreUnavailable,
 )
-from fstore.stores.online import Floor, OnlineView, ViewRows, decode_floor, encode_floor, newest_per_key
+from fstore.stores.online import Floor, OnlineView, ViewRows, decode_floor, encode_floor
 
 Result = TypeVar("Result")
 Work: TypeAlias = "Callable[[lmdb.Transaction[bytes]], Result]"
@@ -75,12 +77,17 @@ class LmdbStore:
         return None if found is None else found.decode()
 
     def write_rows(self, view: OnlineView, keys: Sequence[bytes], rows: Sequence[bytes]) -> int:
-        """Write in commits of a bounded size, each synced; keys are sorted, which is how they lie in the tree."""
-        keys, rows = newest_per_key(keys, rows)
-        pairs = sorted(zip(_row_keys(view, keys), rows, strict=True))
+        """Write in commits of a bounded size, each synced, in the order in which keys lie in the tree."""
+        if len(keys) != len(rows):
+            raise ValueError(f"{len(keys)} keys were given for {len(rows)} rows")
+        keys = _row_keys(view, keys)
+        if not all(map(operator.lt, keys, islice(keys, 1, None))):
+            pairs = sorted(zip(keys, rows, strict=True))  # of two rows for one key, the newer comes last and stays
+            keys, rows = [key for key, _ in pairs], [row for _, row in pairs]
         written = 0
-        for start in range(0, len(pairs), _COMMIT_ROWS):
-            written += self._write(pairs[start : start + _COMMIT_ROWS])
+        for start in range(0, len(keys), _COMMIT_ROWS):
+            end = start + _COMMIT_ROWS
+            written += self._write(_highest_key(view), keys[start:end], rows[start:end])
         return written
 
     def read_rows(self, view: OnlineView, keys: Sequence[bytes]) -> list[bytes | None]:
@@ -105,7 +112,7 @@ class LmdbStore:
 
     def raise_floor(self, view: OnlineView, floor: Floor) -> None:
         """Raise the floor in a transaction of its own."""
-        self._write([(_floor_key(view), encode_floor(floor))])
+        self._write(None, [_floor_key(view)], [encode_floor(floor)])
 
     def close(self) -> None:
         """Release the environment, which closes with its last user in this process."""
@@ -124,16 +131,24 @@ class LmdbStore:
     def _id_key(self) -> bytes:
         return _prefix("id", self.project)
 
-    def _write(self, pairs: list[tuple[bytes, bytes]]) -> int:
-        """Put the pairs that are newer than what is there, in one synced commit."""
+    def _write(self, highest_key: bytes | None, keys: Sequence[bytes], rows: Sequence[bytes]) -> int:
+        """Put the pairs that are newer than what is there, in one synced commit.
+
+        The highest sequence ever written to a view lies under ``highest_key``: rows that are not below it are not below any
+        row there, and need no look at what they replace.
+        """
+        lowest, highest = min(rows)[:8], max(rows)[:8]
 
         def compare_and_set(transaction: lmdb.Transaction[bytes]) -> int:
             self._check_created(transaction)
+            reached = transaction.get(highest_key, b"") if highest_key else highest
+            if highest_key and reached < highest:
+                transaction.put(highest_key, highest)
             with transaction.cursor() as cursor:
-                stored = dict(cursor.getmulti([key for key, _ in pairs]))
-                winners = pairs
-                if stored:
-                    winners = [(key, row) for key, row in pairs if key not in stored or row[:8] > stored[key][:8]]
+                winners = list(zip(keys, rows, strict=True))
+                if lowest < reached or not highest_key:
+                    stored = dict(cursor.getmulti(keys))
+                    winners = [(key, row) for key, row in winners if key not in stored or row[:8] > stored[key][:8]]
                 cursor.putmulti(winners)
                 return len(winners)
 
@@ -218,6 +233,10 @@ def _prefix(*parts: object) -> bytes:
 
 def _floor_key(view: OnlineView) -> bytes:
     return _prefix("floor", view.project, view.view, view.generation)
+
+
+def _highest_key(view: OnlineView) -> bytes:
+    return _prefix("highest", view.project, view.view, view.generation)
 
 
 def _row_keys(view: OnlineView, keys: Sequence[bytes]) -> list[bytes]:

@@ -8,15 +8,20 @@ snapshot views below it as absent. The store knows nothing of features, ttl or w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import msgspec
 import pyarrow as pa
 
 from fstore.errors import StoreCorrupt
 from fstore.stores.encoding import RowCodec, row_sequence
+
+Encoded: TypeAlias = tuple[list[bytes], list[bytes]]
+"""Keys and their rows."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FLOOR_BYTES = 16
@@ -70,8 +75,9 @@ class OnlineStore(Protocol):
     def write_rows(self, view: OnlineView, keys: Sequence[bytes], rows: Sequence[bytes]) -> int:
         """Write the rows that are newer than what is there, durably as the store can, and return how many those were.
 
-        Of two rows for one key the one of the higher sequence counts. Atomic per key, not as a whole: after an error some
-        rows may be there, and repeating the call is safe.
+        Of two rows for one key the one of the higher sequence counts. A row with the sequence of the stored one is taken
+        for the same row: it may be skipped, or written again and counted. Atomic per key, not as a whole: after an error
+        some rows may be there, and repeating the call is safe.
         """
         ...
 
@@ -110,11 +116,12 @@ def apply_rows(
     ``progress`` is told the number of rows done so far after each chunk. When this returns all rows are acknowledged.
     """
     written = done = 0
-    for chunk in _chunks(batches):
-        written += store.write_rows(view, codec.encode_keys(chunk), codec.encode_rows(chunk, sequence))
-        done += chunk.num_rows
-        if progress is not None:
-            progress(done)
+    with closing(_encoded(codec, _chunks(batches), sequence)) as chunks:
+        for keys, rows in chunks:
+            written += store.write_rows(view, keys, rows)
+            done += len(keys)
+            if progress is not None:
+                progress(done)
     return AppliedRows(written=written, skipped=done - written)
 
 
@@ -152,6 +159,23 @@ def decode_floor(value: bytes | None) -> Floor | None:
         raise StoreCorrupt(f"a stored floor has {len(value)} bytes instead of {_FLOOR_BYTES}")
     micros = int.from_bytes(value[8:], "big", signed=True)
     return Floor(sequence=row_sequence(value), end=_EPOCH + timedelta(microseconds=micros))
+
+
+def _encoded(codec: RowCodec, chunks: Iterable[pa.Table], sequence: int) -> Generator[Encoded, None, None]:
+    """Encode chunks, each while the one before it is being written: packing leaves Python alone for most of its time."""
+
+    def encode(chunk: pa.Table) -> Encoded:
+        return codec.encode_keys(chunk), codec.encode_rows(chunk, sequence)
+
+    with ThreadPoolExecutor(1, "fstore-encode") as encoder:
+        ahead: Future[Encoded] | None = None
+        for chunk in chunks:
+            coming = encoder.submit(encode, chunk)
+            if ahead is not None:
+                yield ahead.result()
+            ahead = coming
+        if ahead is not None:
+            yield ahead.result()
 
 
 def _chunks(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
