@@ -224,12 +224,12 @@ class _Compiler:
         read = [find_column(name, names) or name for name in [*(key.name for key in identity.keys), time]]
         events = EventInput(alias="events", source=source, window=compiled.window,
                             columns=tuple(dict.fromkeys([*read, *compiled.columns])))  # fmt: skip
-        sql = compile_windows(
+        queries = compile_windows(
             keys=[key.name for key in identity.keys], event_time=time, features=compiled.windows,
             expressions=compiled.expressions, columns=[feature.name for feature in compiled.features],
-            schedule=timing.schedule,
         )  # fmt: skip
-        return AggregateStep(**shared, kind="snapshot", inputs=(events,), sql=sql, empty_sql=compile_empty_row(compiled))
+        return AggregateStep(**shared, kind="snapshot", inputs=(events,), sql=queries.range, single_sql=queries.single,
+                             empty_sql=compile_empty_row(compiled))  # fmt: skip
 
     def _output_step(self, view: View, identity: ViewIdentity, timing: Timing, report: Reporter) -> Step | None:
         declared = declared_fields(view)

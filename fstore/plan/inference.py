@@ -97,11 +97,8 @@ def _infer(node: exp.Expr, types: Mapping[str, str]) -> DataType:
             return _common([*branches, *([node.args["default"]] if node.args.get("default") else [])], types, node)
         case exp.If():
             return _common([node.args["true"], *([node.args["false"]] if node.args.get("false") else [])], types, node)
-        case exp.Round() if _numeric(node.this, types, node).name != "decimal":
-            return _numeric(node.this, types, node)
-        case exp.Floor() | exp.Ceil() if _numeric(node.this, types, node).name != "decimal":
-            inner = _numeric(node.this, types, node)
-            return inner if inner.is_float else FLOAT64
+        case exp.Round() | exp.Floor() | exp.Ceil():
+            return _rounded(node, _numeric(node.this, types, node))
         case exp.Div() | exp.IntDiv() | exp.Add() | exp.Sub() | exp.Mul() | exp.Mod():
             return _arithmetic(node, types)
     if isinstance(node, _TO_COMMON):
@@ -158,6 +155,21 @@ def _numeric(node: exp.Expr, types: Mapping[str, str], outer: exp.Expr) -> DataT
     return found
 
 
+def _rounded(node: exp.Expr, type: DataType) -> DataType:
+    """Return the type of round, floor and ceil."""
+    digits = node.args.get("decimals") if isinstance(node, exp.Round) else None
+    if type.name == "decimal" and not (digits is None or isinstance(digits, exp.Literal)):
+        raise Untyped(node.sql(dialect="duckdb"))
+    if type.name == "decimal":
+        scale = int(digits.this) if digits is not None else 0
+        return DataType(name="decimal", precision=type.precision, scale=min(scale, type.scale))
+    if type.is_float:
+        return type
+    if isinstance(node, exp.Round) and type.name[0] == "u":
+        raise Untyped(node.sql(dialect="duckdb"))
+    return type if isinstance(node, exp.Round) else FLOAT64
+
+
 def _arithmetic(node: exp.Expr, types: Mapping[str, str]) -> DataType:
     """Return the type of a binary operation on two numbers."""
     left, right = _numeric(node.this, types, node), _numeric(node.expression, types, node)
@@ -185,11 +197,21 @@ def _integer_result(node: exp.Binary | exp.Expr, left: DataType, right: DataType
 
 
 def _fit_literal(node: exp.Expr, type: DataType, other: DataType) -> DataType:
-    value = node.unnest()
-    if not isinstance(value, exp.Literal) or not other.is_integer or not type.is_integer:
+    value = _literal_value(node)
+    if value is None or not other.is_integer or not type.is_integer:
         return type
     bits = _BITS[other.name] - (other.name[0] == "i")
-    return other if int(value.this) < 2**bits else type
+    return other if (-(2**bits) if other.name[0] == "i" else 0) <= value < 2**bits else type
+
+
+def _literal_value(node: exp.Expr) -> int | None:
+    """Return the value of a whole number written as a literal, with or without a sign."""
+    value = node.unnest()
+    if isinstance(value, exp.Neg):
+        inner = _literal_value(value.this)
+        return None if inner is None else -inner
+    is_whole = isinstance(value, exp.Literal) and not value.is_string and str(value.this).isdigit()
+    return int(value.this) if is_whole else None
 
 
 def _decimal_result(node: exp.Expr, left: DataType, right: DataType) -> DataType:
@@ -203,6 +225,8 @@ def _decimal_result(node: exp.Expr, left: DataType, right: DataType) -> DataType
         return DataType(name="decimal", precision=min(precision, 38), scale=scale)
     scale = max(left.scale, right.scale)
     digits = max(left.precision - left.scale, right.precision - right.scale) + scale
+    if digits > 38:
+        raise Untyped(node.sql(dialect="duckdb"))
     if not isinstance(node, exp.Mod):
         digits += 1
     return DataType(name="decimal", precision=min(digits, 38), scale=scale)
@@ -217,7 +241,7 @@ def _common(nodes: Sequence[exp.Expr], types: Mapping[str, str], outer: exp.Expr
     known = [(node, found) for node in nodes if (found := _infer(node, types)) != NULL]
     if not known:
         return NULL
-    wide = [found for node, found in known if not (isinstance(node.unnest(), exp.Literal) and found.is_integer)]
+    wide = [found for node, found in known if _literal_value(node) is None]
     result = wide[0] if wide else known[0][1]
     for node, found in known:
         result = _wider(result, _fit_literal(node, found, result), outer)
@@ -235,8 +259,10 @@ def _wider(one: DataType, other: DataType, outer: exp.Expr) -> DataType:
         return _wider_integer(one, other, outer)
     one, other = _as_decimal(one), _as_decimal(other)
     scale = max(one.scale, other.scale)
-    digits = max(one.precision - one.scale, other.precision - other.scale)
-    return DataType(name="decimal", precision=min(digits + scale, 38), scale=scale)
+    digits = max(one.precision - one.scale, other.precision - other.scale) + scale
+    if digits > 38:
+        raise Untyped(outer.sql(dialect="duckdb"))
+    return DataType(name="decimal", precision=digits, scale=scale)
 
 
 def _wider_integer(one: DataType, other: DataType, outer: exp.Expr) -> DataType:

@@ -138,7 +138,7 @@ def _not_scalar(node: exp.Expr) -> tuple[str, str] | None:
     if isinstance(node, exp.AggFunc) or (isinstance(node, exp.Anonymous) and node.name.lower() in _AGGREGATES):
         return (
             f"contains the aggregate {_function_name(node)}()",
-            "Give a plain expression; aggregates are declared with agg.",
+            "Aggregates are declared with agg.",
         )
     if isinstance(node, (exp.Star, exp.Columns)):
         return "contains *", "Name a column."
@@ -221,7 +221,7 @@ def _parse_one(text: str, shown: str) -> exp.Expr:
     try:
         statements = [tree for tree in _DIALECT.parser().parse(tokens, text) if tree is not None]
     except ParseError as error:
-        raise SqlProblem(f"has SQL that cannot be parsed: {_parse_message(error)} in {_short(shown)!r}.") from None
+        raise SqlProblem(f"has SQL that cannot be parsed{_near(error)}: {_short(shown)!r}.") from None
     except RecursionError:
         raise SqlProblem("has SQL that is nested too deeply to be parsed.", "Split it.") from None
     if len(statements) != 1:
@@ -232,8 +232,8 @@ def _parse_one(text: str, shown: str) -> exp.Expr:
 def _tokens(text: str) -> list[Token]:
     try:
         tokens: list[Token] = _DIALECT.tokenize(text)
-    except TokenError as error:
-        raise SqlProblem(f"has SQL that cannot be read: {str(error).splitlines()[0]}.") from None
+    except TokenError:
+        raise SqlProblem(f"has SQL with a quote or comment that does not end: {_short(text)!r}.") from None
     while tokens and tokens[-1].token_type == TokenType.SEMICOLON:
         tokens.pop()
     if not tokens:
@@ -260,12 +260,11 @@ def _forbidden_call(tokens: list[Token]) -> SqlProblem | None:
     return None
 
 
-def _parse_message(error: ParseError) -> str:
+def _near(error: ParseError) -> str:
+    """Return where parsing failed; sqlglot's own words change between versions and name its classes."""
     first = error.errors[0] if error.errors else {}
-    description = re.sub(r"<Token [^>]*text: ([^,>]*),[^>]*>", r"'\1'", str(first.get("description") or error))
     near = str(first.get("highlight") or "").strip()
-    description = re.sub(r"\x1b\[\d+m", "", description.splitlines()[0]).rstrip(".")
-    return f"{description} near {near!r}" if near else description
+    return f" near {near!r} in line {first.get('line')}" if near else ""
 
 
 def _short(text: str, length: int = 120) -> str:
