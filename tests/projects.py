@@ -58,7 +58,9 @@ class SmallProject:
     def write(self, name: str, rows: Sequence[Mapping[str, object]], types: Mapping[str, pa.DataType]) -> None:
         """Write rows as data/<name>.parquet."""
         schema = pa.schema(list(types.items()))
-        pq.write_table(pa.Table.from_pylist([dict(row) for row in rows], schema=schema), self.root / "data" / f"{name}.parquet")
+        pq.write_table(
+            pa.Table.from_pylist([dict(row) for row in rows], schema=schema), self.root / "data" / f"{name}.parquet"
+        )
 
     def step(self, view: str) -> Step:
         """Return a view's step, prepared and registered."""

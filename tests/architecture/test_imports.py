@@ -8,7 +8,19 @@ import sys
 
 import pytest
 
-HEAVY = ["airflow", "alembic", "duckdb", "lmdb", "numpy", "openlineage", "pandas", "pyarrow", "redis", "sqlalchemy", "sqlglot"]
+HEAVY = [
+    "airflow",
+    "alembic",
+    "duckdb",
+    "lmdb",
+    "numpy",
+    "openlineage",
+    "pandas",
+    "pyarrow",
+    "redis",
+    "sqlalchemy",
+    "sqlglot",
+]
 
 
 def imported_by(statement: str) -> set[str]:
@@ -27,7 +39,9 @@ def test_reading_a_cached_plan_imports_no_driver() -> None:
     assert imported_by("import fstore.runtime.plan_cache") == set()
 
 
-@pytest.mark.parametrize("module", ["fstore.retrieval.client", "fstore.backends", "fstore.runtime.runner", "fstore.cli.main"])
+@pytest.mark.parametrize(
+    "module", ["fstore.retrieval.client", "fstore.backends", "fstore.runtime.runner", "fstore.cli.main"]
+)
 def test_only_the_airflow_package_imports_airflow(module: str) -> None:
     assert "airflow" not in imported_by(f"import {module}")
 
