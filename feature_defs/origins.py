@@ -33,7 +33,7 @@ class OriginWeather(FeatureView):
     entity = origin
     inputs = {"w": weather.window("1d")}
     schedule = "@daily"
-    start = "2013-01-02"
+    start = "2013-01-01"
     end = "2014-01-01"
     ttl = "3d"
     owner = "operations-ml"
