@@ -21,19 +21,8 @@ from fstore.cli.project import compile_project
 from fstore.errors import SettingsError
 from fstore.settings import load_settings
 
-DAG_FILE = '''"""The DAGs of all feature pipelines, one per module of feature_defs/ and schedule; Airflow reads this file."""
-
-from pathlib import Path
-
-from fstore.airflow import build_dags
-
-globals().update(build_dags(Path(__file__).parent.parent / "feature_defs"))
-'''
-
-PLUGIN_FILE = '''"""What Airflow needs to know of fstore: its timetable."""
-
-from fstore.airflow.plugin import FStorePlugin as FStorePlugin
-'''
+AIRFLOW_FILES = ("dags/feature_pipelines.py", "dags/feature_problems.py", "plugins/fstore_plugin.py")
+"""What Airflow reads of a project: the same in every project, kept as templates beside this module."""
 
 IGNORED = ".fstore/\n.airflow/\n.venv/\n__pycache__/\n/data/\n"
 
@@ -48,13 +37,11 @@ def init_project(directory: Path, name: str, *, as_json: bool) -> None:
     if settings_file.exists() and "[tool.fstore]" in settings_file.read_text(encoding="utf-8"):
         raise SettingsError(f"{root} is an fstore project already ({settings_file} has a [tool.fstore] table)")
     today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    template = files("fstore.cli").joinpath("templates/purchases.py.txt").read_text(encoding="utf-8")
-    contents = {
-        "dags/feature_pipelines.py": DAG_FILE,
-        "plugins/fstore_plugin.py": PLUGIN_FILE,
-        "feature_defs/purchases.py": template.replace("$start", f"{today - HISTORY + timedelta(days=30):%Y-%m-%d}"),
-        ".gitignore": IGNORED,
-    }
+    first_module = _template("feature_defs/purchases.py").replace(
+        "$start", f"{today - HISTORY + timedelta(days=30):%Y-%m-%d}"
+    )
+    contents = {path: _template(path) for path in AIRFLOW_FILES}
+    contents |= {"feature_defs/purchases.py": first_module, ".gitignore": IGNORED}
     root.mkdir(parents=True, exist_ok=True)
     written = [path for path, text in contents.items() if _write_new(root / path, text)]
     with settings_file.open("a", encoding="utf-8") as file:
@@ -83,6 +70,10 @@ def init_project(directory: Path, name: str, *, as_json: bool) -> None:
         "  fstore lineage user_purchases:trend         see where it comes from\n"
         "Airflow: point its dags folder at dags/ and its plugins folder at plugins/."
     )
+
+
+def _template(path: str) -> str:
+    return files("fstore.cli").joinpath(f"templates/{Path(path).name}.txt").read_text(encoding="utf-8")
 
 
 def _write_new(path: Path, text: str) -> bool:

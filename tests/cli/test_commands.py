@@ -1,0 +1,137 @@
+"""The command line as a user meets it: a fresh project, every command, exit codes, JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def fstore(*arguments: str, cwd: Path, expect: int = 0) -> str:
+    """Run a command in a process of its own, as a user does, and return what it printed."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("FSTORE_")} | {"COLUMNS": "200"}
+    done = subprocess.run(
+        [sys.executable, "-m", "fstore.cli", *arguments],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == expect, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A project laid out by ``init`` and run once."""
+    root = tmp_path_factory.mktemp("projects") / "shop"
+    root.mkdir()
+    fstore("init", cwd=root)
+    fstore("run", cwd=root)
+    yield root
+
+
+def test_init_lays_out_what_this_repository_has(shop: Path) -> None:
+    for path in ("dags", "plugins"):
+        ours = {file.name: file.read_text() for file in (ROOT / path).glob("*.py")}
+        assert {file.name: file.read_text() for file in (shop / path).glob("*.py")} == ours
+    assert (shop / "feature_defs" / "purchases.py").is_file()
+
+
+def test_init_refuses_a_directory_that_is_a_project(shop: Path) -> None:
+    assert "is an fstore project already" in fstore("init", cwd=shop, expect=1)
+
+
+def test_check_reports_that_there_is_nothing_wrong(shop: Path) -> None:
+    assert "1 views with 6 features over 1 sources: no problems." in fstore("check", cwd=shop)
+
+
+def test_run_leaves_nothing_due(shop: Path) -> None:
+    assert "user_purchases: nothing is due" in fstore("run", cwd=shop)
+    plan = json.loads(fstore("plan", "--json", cwd=shop))
+    assert [line["due"] for line in plan["compute"]] == [0]
+
+
+def test_plan_exits_with_2_when_something_is_due(tmp_path: Path) -> None:
+    fstore("init", cwd=tmp_path)
+    assert "intervals are due" in fstore("plan", cwd=tmp_path, expect=2)
+
+
+def test_status_tells_how_the_views_stand(shop: Path) -> None:
+    (view,) = json.loads(fstore("status", "--json", cwd=shop))["views"]
+    assert (view["view"], view["missing"], view["blocked"], view["online"]) == ("user_purchases", 0, 0, "current")
+    assert view["published"] >= 10
+
+
+def test_show_prints_the_rows_that_hold(shop: Path) -> None:
+    shown = json.loads(fstore("show", "user_purchases", "--limit", "3", "--json", cwd=shop))
+    assert len(shown["rows"]) == 3
+    assert shown["rows"][0]["user_id"].startswith("u")
+    assert "How much of the month fell into the last week." in fstore("show", "user_purchases", cwd=shop)
+
+
+def test_lineage_names_the_columns_of_the_source(shop: Path) -> None:
+    text = fstore("lineage", "user_purchases:trend", cwd=shop)
+    assert re.search(r"purchases\.parquet:\w+", text), text
+    assert "Did you mean 'trend'?" in fstore("lineage", "user_purchases:trendd", cwd=shop, expect=1)
+
+
+def test_doctor_finds_nothing_wrong(shop: Path) -> None:
+    findings = json.loads(fstore("doctor", "--json", cwd=shop))
+    assert [finding for finding in findings if finding["verdict"] == "wrong"] == []
+
+
+def test_a_broken_module_is_reported_with_its_line_and_apply_records_nothing(tmp_path: Path) -> None:
+    fstore("init", cwd=tmp_path)
+    module = tmp_path / "feature_defs" / "purchases.py"
+    module.write_text(module.read_text().replace('agg.avg("amount")', 'agg.avg("amonut")'))
+    line = next(n for n, text in enumerate(module.read_text().splitlines(), start=1) if "amonut" in text)
+    said = fstore("check", cwd=tmp_path, expect=1)
+    assert f"feature_defs/purchases.py:{line}" in said
+    assert "Did you mean 'amount'?" in said
+    errors = json.loads(fstore("apply", "--json", cwd=tmp_path, expect=1))
+    assert errors["error"]["code"] == "definition_errors"
+
+
+def test_outside_of_a_project_the_error_says_what_to_do(tmp_path: Path) -> None:
+    said = fstore("status", cwd=tmp_path, expect=1)
+    assert "no fstore project at" in said
+    assert "Run `fstore init`" in said
+
+
+def test_selecting_nothing_suggests_a_name(shop: Path) -> None:
+    said = fstore("run", "--select", "user_purchase", cwd=shop, expect=1)
+    assert "Did you mean 'user_purchases'?" in said
+
+
+def test_a_range_needs_both_ends_and_an_order(shop: Path) -> None:
+    assert "give both --start and --end" in fstore("run", "--start", "2026-01-01", cwd=shop, expect=1)
+    assert "is not after --start" in fstore("run", "--start", "2026-01-02", "--end", "2026-01-01", cwd=shop, expect=1)
+
+
+def test_json_output_is_json_alone(shop: Path) -> None:
+    environment = dict(os.environ)
+    done = subprocess.run(
+        [sys.executable, "-m", "fstore.cli", "run", "--json"],
+        cwd=shop,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout)[0]["state"] == "nothing to do"
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("command", ["init", "check", "plan", "apply", "run", "status", "show", "lineage", "doctor"])
+def test_every_command_has_help(command: str, tmp_path: Path) -> None:
+    assert "Usage" in fstore(command, "--help", cwd=tmp_path)
