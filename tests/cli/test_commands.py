@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,13 +30,13 @@ def fstore(*arguments: str, cwd: Path, expect: int = 0) -> str:
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project laid out by ``init`` and run once."""
     root = tmp_path_factory.mktemp("projects") / "shop"
     root.mkdir()
     fstore("init", cwd=root)
     fstore("run", cwd=root)
-    yield root
+    return root
 
 
 def test_init_lays_out_what_this_repository_has(shop: Path) -> None:
