@@ -1,27 +1,12 @@
 """fstore: feature definitions in, Airflow pipelines, training frames and online features out.
 
 Names are imported on first use, so that ``from fstore import FeatureView`` in a definition module costs no more than the
-definition language itself.
+definition language itself; ``__init__.pyi`` tells type checkers where they come from.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from fstore.definitions.aggregation import agg as agg
-    from fstore.definitions.checks import check as check
-    from fstore.definitions.entity import Entity as Entity
-    from fstore.definitions.expression import expr as expr
-    from fstore.definitions.expression import feature as feature
-    from fstore.definitions.expression import transform as transform
-    from fstore.definitions.feature_service import FeatureService as FeatureService
-    from fstore.definitions.feature_view import FeatureView as FeatureView
-    from fstore.definitions.source import CsvSource as CsvSource
-    from fstore.definitions.source import ParquetSource as ParquetSource
-    from fstore.errors import FStoreError as FStoreError
-    from fstore.retrieval.client import Client as Client
 
 __version__ = "0.1.0"
 

@@ -1,0 +1,14 @@
+from fstore.definitions.aggregation import agg as agg
+from fstore.definitions.checks import check as check
+from fstore.definitions.entity import Entity as Entity
+from fstore.definitions.expression import expr as expr
+from fstore.definitions.expression import feature as feature
+from fstore.definitions.expression import transform as transform
+from fstore.definitions.feature_service import FeatureService as FeatureService
+from fstore.definitions.feature_view import FeatureView as FeatureView
+from fstore.definitions.source import CsvSource as CsvSource
+from fstore.definitions.source import ParquetSource as ParquetSource
+from fstore.errors import FStoreError as FStoreError
+from fstore.retrieval.client import Client as Client
+
+__version__: str
