@@ -118,7 +118,7 @@ class AggregateMembers:
             real = name if self.columns is None else find_column(name, self.columns)
             if real is None:
                 known = listing(self.columns or ())
-                report.add(f"reads column {name!r}, which source {self.source.name!r} does not have; it has {known}.",
+                report.add(f"reads column {name!r}, which source {self.source.name!r} does not have: {known}.",
                            did_you_mean(name, self.columns or ()))  # fmt: skip
             else:
                 self.used[real] = None

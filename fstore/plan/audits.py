@@ -25,7 +25,7 @@ INTERVAL_COLUMN = "__interval"
 """The column of ``rows`` that holds the end of a row's interval."""
 
 SAMPLE_KEYS = 5
-"""How many violating rows a report shows for each audit."""
+"""How many violating rows a report shows for each audit and interval."""
 
 
 class AuditQueries(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,8 +34,8 @@ class AuditQueries(msgspec.Struct, frozen=True, kw_only=True):
     ``counts`` gives one row per interval that has rows: ``interval_end``, ``rows``, and ``violations_<n>`` for every audit
     that has a row condition, n being its place in ``Step.audits``; ordered by ``interval_end``. ``samples`` (None without
     row conditions) gives ``audit`` (its place), ``interval_end``, the keys and ``event_timestamp`` of the first violating
-    rows of each audit. ``quarantine`` (None without audits of that severity) gives the columns of ``rows`` and a boolean
-    ``__quarantined``.
+    rows of each audit and interval. ``quarantine`` (None without audits of that severity) gives the columns of ``rows`` and
+    a boolean ``__quarantined``.
     """
 
     counts: str
@@ -149,7 +149,7 @@ def compile_audit_queries(step: Step) -> AuditQueries:
     selected = f"SELECT {interval} AS interval_end, count(*) AS {quoted('rows')}{counted}"
     samples = "\nUNION ALL\n".join(
         f"(SELECT {place} AS audit, {interval} AS interval_end, {', '.join(keys)} FROM checked WHERE {flag}\n"
-        f" ORDER BY {interval}, {', '.join(keys)} LIMIT {SAMPLE_KEYS})"
+        f" QUALIFY row_number() OVER (PARTITION BY {interval} ORDER BY {', '.join(keys)}) <= {SAMPLE_KEYS})"
         for place, flag in flags.items()
     )
     aside = [f"({audit.violates})" for audit in step.audits if audit.violates is not None and audit.severity == "quarantine"]

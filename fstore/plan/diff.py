@@ -64,6 +64,27 @@ class PlanDiff(msgspec.Struct, frozen=True, kw_only=True):
         """Whether both plans are the same."""
         return not (self.added or self.changed or self.removed)
 
+    def describe(self) -> list[str]:
+        """Return a line for every view: ``+`` added, ``~`` changed, ``-`` removed."""
+        added = [f"+ {item.view}: {_counted(item.features)}" for item in self.added]
+        changed = [
+            f"~ {item.view} ({item.kind}): {'; '.join(item.reasons)}{_derived(item.downstream, item.kind)}"
+            for item in self.changed
+        ]
+        removed = [
+            f"- {item.view}: {_counted(item.features)}{_derived(item.downstream, 'removed')}" for item in self.removed
+        ]
+        return [*added, *changed, *removed]
+
+
+def _counted(features: Sequence[str]) -> str:
+    return f"{len(features)} feature{'' if len(features) == 1 else 's'} ({', '.join(features)})"
+
+
+def _derived(downstream: Sequence[str], kind: str) -> str:
+    """Name the views derived from one whose values change or vanish."""
+    return f"; {', '.join(downstream)} derived from it" if downstream and kind in ("breaking", "removed") else ""
+
 
 def diff_plans(old: Sequence[Step], new: Sequence[Step]) -> PlanDiff:
     """Return what changes from the old steps to the new ones."""

@@ -100,13 +100,14 @@ class SqlOutputs:
 
     def _check_references(self, select: SelectSql) -> None:
         """Report tables and columns that are not there, and inputs that nothing reads."""
-        for table in unknown_tables(select, self.relations):
+        missing = unknown_tables(select, self.relations)
+        for table in missing:
             self.report.unknown("reads table", table, self.relations, "its inputs")
         read = {table.lower() for table in select.tables}
         for alias in self.relations:
             if alias.lower() not in read:
                 self.report.add(f"has the input {alias!r}, which its SQL does not read.", "Remove it, or read it.")
-        for column, candidates in unknown_columns(select, self.relations):
+        for column, candidates in [] if missing else unknown_columns(select, self.relations):
             self.report.add(f"reads column {column!r}, which its inputs do not have; they have {listing(candidates)}.",
                             did_you_mean(column, candidates))  # fmt: skip
 

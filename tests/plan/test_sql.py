@@ -33,7 +33,7 @@ REFUSED_SCALARS = {
     'amount * "RANDOM"()': "uses random(), whose value changes from run to run. "
     "Use the interval's $start or $end in a SQL view, or a column.",
     "getvariable('x')": "uses getvariable(), which does not depend on the inputs. Use a column or a constant.",
-    "'open": "has SQL with a quote or comment that does not end: \"SELECT 'open\".",
+    "'open": 'has SQL with a quote or comment that does not end: "SELECT \'open".',
 }
 
 
@@ -74,8 +74,7 @@ REFUSED_SELECTS = {
     "Write age($end, …).",
     "SELECT uuid() FROM u": "uses uuid(), whose value changes from run to run. "
     "Use the interval's $start or $end in a SQL view, or a column.",
-    "SELECT getvariable('x') FROM u": "uses getvariable(), which does not depend on the inputs. "
-    "Use a column or a constant.",
+    "SELECT getvariable('x') FROM u": "uses getvariable(), which does not depend on the inputs. Use a column or a constant.",
     "  -- nothing": "has empty SQL. Write an expression or a SELECT.",
 }
 
@@ -193,7 +192,9 @@ def test_canonical_sql_tells_different_sql_apart(one, other):
     assert canonical_sql(one) != canonical_sql(other)
 
 
-TOKENS = st.sampled_from(["a", "b", "amount", "7", "1.5", "'x'", "'X  y'", "+", "-", "*", "/", "(", ")", ",", "SELECT", "FROM"])
+TOKENS = st.sampled_from(
+    ["a", "b", "amount", "7", "1.5", "'x'", "'X  y'", "+", "-", "*", "/", "(", ")", ",", "SELECT", "FROM"]
+)
 GAPS = st.sampled_from([" ", "\n", "\t ", " /* note */ ", " -- note\n"])
 
 
