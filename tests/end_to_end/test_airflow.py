@@ -57,7 +57,7 @@ def test_dags_appear_unpaused_with_their_schedule(shop):
 def test_a_broken_module_is_an_import_error_with_its_line_and_leaves_the_others_alone(shop):
     errors = shop.admin.import_errors()
     assert [error.filename for error in errors] == ["feature_problems.py"]
-    assert "feature_defs/broken.py:8" in errors[0].stack_trace
+    assert "feature_defs/broken.py:13" in errors[0].stack_trace
     assert "'@dayly'" in errors[0].stack_trace
     assert not any(dag.has_import_errors for dag in shop.admin.dags())
 
