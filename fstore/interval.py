@@ -10,17 +10,21 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import msgspec
-from croniter import croniter
+from croniter import CroniterBadDateError, croniter
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
 _UNITS = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1),
           "w": timedelta(weeks=1), "y": timedelta(days=365)}  # fmt: skip
-_PART = re.compile(r"(\d+)([smhdwy])")
+_PART = re.compile(r"([0-9]+)([smhdwy])")
+_CRON_WORDS = {"JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC",
+               "SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT", "L"}  # fmt: skip
+_LABEL_WORDS = {"*": "x", "/": "every", "-": "to", ",": "and", "#": "nth", "?": "any"}
 _PRESETS = {"@hourly": "0 * * * *", "@daily": "0 0 * * *", "@midnight": "0 0 * * *", "@weekly": "0 0 * * 0",
             "@monthly": "0 0 1 * *", "@yearly": "0 0 1 1 *", "@annually": "0 0 1 1 *"}  # fmt: skip
 
@@ -28,19 +32,27 @@ _PRESETS = {"@hourly": "0 * * * *", "@daily": "0 0 * * *", "@midnight": "0 0 * *
 def parse_duration(text: str) -> timedelta:
     """Parse an exact duration such as ``"90m"``, ``"7d"`` or ``"1d12h"``.
 
-    Units are s, m (minutes), h, d (24 hours), w and y (365 days). Raises ValueError on anything else, and on zero where
-    only a zero is written (``"0s"`` is a valid duration of nothing).
+    Units are s, m (minutes), h, d (24 hours), w and y (365 days); ``"0s"`` is a valid duration of nothing. Raises ValueError
+    on anything else, and on what is longer than time can be counted.
     """
     parts = _PART.findall(text.strip())
     if not parts or "".join(count + unit for count, unit in parts) != text.strip():
         raise ValueError(
             f'{text!r} is not a duration; write a number and a unit of s, m, h, d, w or y, such as "7d" or "1d12h"'
         )
-    return sum((int(count) * _UNITS[unit] for count, unit in parts), timedelta())
+    try:
+        return sum((int(count) * _UNITS[unit] for count, unit in parts), timedelta())
+    except (OverflowError, ValueError):  # the latter for thousands of digits
+        raise ValueError(f"{text[:40]!r} is longer than time can be counted") from None
 
 
 def format_duration(duration: timedelta) -> str:
-    """Write a duration in the largest units that divide it: the shortest text that parses back to it."""
+    """Write a duration in days, hours, minutes and seconds, so that it parses back to the same one.
+
+    Raises ValueError when it is negative or has a fraction of a second: no definition can say such a duration.
+    """
+    if duration < timedelta() or duration.microseconds:
+        raise ValueError(f"{duration!r} is not a whole number of seconds from zero up")
     left, text = duration, ""
     for unit in ("d", "h", "m", "s"):
         count, left = divmod(left, _UNITS[unit])
@@ -50,8 +62,13 @@ def format_duration(duration: timedelta) -> str:
 
 def parse_instant(text: str) -> datetime:
     """Parse an ISO 8601 date or time into UTC; a text without a zone is taken as UTC. Raises ValueError."""
-    value = datetime.fromisoformat(text.strip())
-    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    try:
+        value = datetime.fromisoformat(text.strip())
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError(
+            f'{text!r} is not a date or time; write it as in "2026-01-31" or "2026-01-31T06:30:00+01:00"'
+        ) from None
 
 
 def format_instant(instant: datetime) -> str:
@@ -112,8 +129,13 @@ class Schedule(msgspec.Struct, frozen=True):
     def parse(cls, text: str, timezone: str = "UTC") -> Schedule:
         """Check a cron expression or preset and a zone name. Raises ValueError with what is possible."""
         cron = _PRESETS.get(text.strip(), text.strip())
-        if len(cron.split()) != 5 or not croniter.is_valid(cron):
+        words = {word.upper() for word in re.findall(r"[A-Za-z]+", cron)}  # not R and H: they mean something random
+        if len(cron.split()) != 5 or not words <= _CRON_WORDS or not croniter.is_valid(cron):  # type: ignore[no-untyped-call]
             raise ValueError(f"{text!r} is not a cron expression of five fields or one of {', '.join(_PRESETS)}")
+        try:
+            next(_wall_times(cron, datetime(2000, 1, 1), datetime.max))  # noqa: DTZ001, DTZ901
+        except CroniterBadDateError:
+            raise ValueError(f"{text!r} names a day that no month has, so it never comes") from None
         try:
             ZoneInfo(timezone)
         except (KeyError, ValueError, OSError):
@@ -126,9 +148,11 @@ class Schedule(msgspec.Struct, frozen=True):
         for preset in ("@hourly", "@daily", "@weekly", "@monthly", "@yearly"):
             if _PRESETS[preset] == self.cron and self.timezone == "UTC":
                 return preset[1:]
-        cron = re.sub(r"[^0-9A-Za-z]+", "_", self.cron.replace("*", "x").replace("/", "every")).strip("_")
-        zone = "" if self.timezone == "UTC" else "_" + re.sub(r"[^0-9A-Za-z]+", "_", self.timezone)
-        return f"{cron}{zone}"
+        cron = "_".join("".join(_LABEL_WORDS.get(letter, letter) for letter in field) for field in self.cron.split())
+        if self.timezone == "UTC":
+            return cron
+        zone = re.sub(r"([+-])(?=[0-9])", lambda sign: "plus" if sign[0] == "+" else "minus", self.timezone)
+        return f"{cron}_{re.sub(r'[^0-9A-Za-z]+', '_', zone)}"
 
     def boundaries(self, start: datetime, end: datetime) -> list[datetime]:
         """Return the boundaries ``b`` with ``start <= b <= end``, ascending."""
@@ -164,7 +188,7 @@ class Schedule(msgspec.Struct, frozen=True):
     def intervals(self, start: datetime, end: datetime) -> list[Interval]:
         """Return the intervals that lie wholly within ``[start, end)``, ascending."""
         edges = self.boundaries(start, end)
-        return [Interval(left, right) for left, right in zip(edges, edges[1:], strict=False)]
+        return [Interval(left, right) for left, right in pairwise(edges)]
 
     def interval_ending_by(self, instant: datetime) -> Interval:
         """Return the newest interval whose end is at or before an instant."""
@@ -173,10 +197,17 @@ class Schedule(msgspec.Struct, frozen=True):
 
     def longest(self, around: datetime) -> timedelta:
         """Return the longest interval of the two years that follow ``around`` (of the next eight for sparse crons)."""
-        edges = self.boundaries(around, around + timedelta(days=730))
-        if len(edges) < 3:
-            edges = self.boundaries(around, around + timedelta(days=8 * 366))
-        return max((right - left for left, right in zip(edges, edges[1:], strict=False)), default=timedelta(days=8 * 366))
+        return _longest(self, around)
+
+
+@lru_cache(maxsize=512)
+def _longest(schedule: Schedule, around: datetime) -> timedelta:
+    if step := _uniform_step(schedule):
+        return step
+    edges = schedule.boundaries(around, around + timedelta(days=730))
+    if len(edges) < 3:
+        edges = schedule.boundaries(around, around + timedelta(days=8 * 366))
+    return max((right - left for left, right in pairwise(edges)), default=timedelta(days=8 * 366))
 
 
 @lru_cache(maxsize=512)
@@ -202,7 +233,7 @@ def _uniform_step(schedule: Schedule) -> timedelta | None:
 @lru_cache(maxsize=512)
 def _reach(schedule: Schedule) -> timedelta:
     """Return a span in which the schedule surely has a boundary, or nearly so (callers widen it when empty)."""
-    minute, hour, day, month, weekday = schedule.cron.split()
+    _, hour, day, month, weekday = schedule.cron.split()
     if hour == "*":
         return timedelta(hours=3)
     if (day, month, weekday) == ("*", "*", "*"):
@@ -213,7 +244,7 @@ def _reach(schedule: Schedule) -> timedelta:
 def _wall_times(cron: str, after: datetime, until: datetime) -> Iterator[datetime]:
     """Yield the naive wall times that match a cron after one wall time and up to another."""
     walls = croniter(cron, after)
-    while (wall := walls.get_next(datetime)) <= until:
+    while (wall := walls.get_next(datetime)) <= until:  # type: ignore[no-untyped-call]
         yield wall
 
 

@@ -23,7 +23,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The settings of one project.
 
     ``root`` is an absolute directory; the URLs are absolute too. Memory sizes are DuckDB texts such as ``"4GB"``;
-    ``threads = 0`` means one per core; timeouts are seconds.
+    ``threads = 0`` means one per core; timeouts are seconds. ``load_timeout`` is how long one definition module may take to
+    import: Airflow gives a whole DAG file 30 seconds by default.
     """
 
     root: str
@@ -73,10 +74,14 @@ def load_settings(start: Path | None = None, *, environ: Mapping[str, str] | Non
     environ = os.environ if environ is None else environ
     if environ.get("FSTORE_ROOT") and start is None:
         root = Path(environ["FSTORE_ROOT"]).resolve()
+        if not root.is_dir():
+            raise SettingsError(f"FSTORE_ROOT is {environ['FSTORE_ROOT']!r}, which is not a directory")
     else:
         root = find_root(start or Path.cwd())
     file = root / "pyproject.toml"
-    table = dict(_tool_tables(file).get("fstore", {})) if file.is_file() else {}
+    table = _tool_tables(file).get("fstore", {}) if file.is_file() else {}
+    if not isinstance(table, dict):
+        raise SettingsError(f"{file}: tool.fstore has to be a table, as in [tool.fstore], and is {table!r}")
     values: dict[str, object] = {}
     for name, value in table.items():
         if name not in _ENVIRONMENT or name == "root":
@@ -97,6 +102,7 @@ def load_settings(start: Path | None = None, *, environ: Mapping[str, str] | Non
             f"{settings.project!r} is not a project name: use lower-case letters, digits and underscores, starting with a "
             "letter (setting `project`, or FSTORE_PROJECT)"
         )
+    _check_ranges(settings)
     return msgspec.structs.replace(
         settings,
         registry_url=_absolute(settings.registry_url, root),
@@ -107,10 +113,21 @@ def load_settings(start: Path | None = None, *, environ: Mapping[str, str] | Non
     )
 
 
-def _tool_tables(file: Path) -> dict[str, dict[str, object]]:
+def _check_ranges(settings: Settings) -> None:
+    """Refuse numbers that mean nothing."""
+    least = {"threads": 0, "max_catch_up": 1, "quarantine_cap": 0}
+    for name, minimum in least.items():
+        value = getattr(settings, name)
+        if value < minimum:
+            raise SettingsError(f"setting {name!r} is {value}, and has to be at least {minimum}")
+    if not settings.load_timeout > 0:
+        raise SettingsError(f"setting 'load_timeout' is {settings.load_timeout:g}, and has to be more than 0 seconds")
+
+
+def _tool_tables(file: Path) -> dict[str, object]:
     try:
         tools = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {})
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise SettingsError(f"{file} cannot be read: {error}") from None
     return tools if isinstance(tools, dict) else {}
 

@@ -8,6 +8,7 @@ of a source (SQL, types) is for the loader and the compiler.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import FunctionType
 
 from fstore.definitions.declarations import entity_problems
 from fstore.definitions.entity import Entity
@@ -58,7 +59,7 @@ def collect_view(view: type[FeatureView]) -> tuple[View | None, list[Problem]]:
     how = _computed_by(report, body, given)
     collected = _collect(report, body, given, members, entity)
     keys = list(entity.join_keys) if entity else []
-    check_members(report, body.name, members, body.lines, keys=keys, aggregates=how == "source")
+    check_members(report, body.name, members, body.lines, keys=keys, aggregates=None if how is None else how == "source")
     if not members:
         report.add("declares no features.", _no_features_fix(how))
     return (None if report.problems else collected), report.problems
@@ -130,7 +131,13 @@ def _check_body(report: Reporter, body: Body) -> None:
 def _check_attribute(report: Reporter, body: Body, key: str, value: object) -> None:
     at = body.lines.get(key)
     if key not in SETTINGS:
-        if not isinstance(value, Member):
+        if isinstance(value, FunctionType):
+            report.add(
+                f"has a function {key!r} in its class body.",
+                "Define functions at the top of the module; compute = transform(function) runs one.",
+                at=at,
+            )
+        elif not isinstance(value, Member):
             report.add(
                 f"has no setting {key!r} (it is {kind_of(value)}).",
                 did_you_mean(key, SETTINGS) or "Features are made by agg, expr and feature; private names begin with _.",

@@ -85,12 +85,12 @@ def _read_parameters(report: Reporter, function: FunctionType, aliases: Sequence
             )
             return ()
     names = list(parameters)
-    if set(names) - {INTERVAL} != set(aliases) and aliases:
+    if INTERVAL in aliases:
+        here.add(f"has an input called {INTERVAL!r}, which is the parameter for the interval.", "Rename the input.")
+    elif aliases and set(names) - {INTERVAL} != set(aliases):
         here.add(
             f"computes with function {function.__name__!r}, whose parameters are {listing(names)}, but the inputs are "
             f"{listing(aliases)}.",
             f"Give it one parameter per input, and {INTERVAL!r} if it needs the interval.",
         )
-    if INTERVAL in aliases:
-        here.add(f"has an input called {INTERVAL!r}, which is the parameter for the interval.", "Rename the input.")
     return tuple(names)

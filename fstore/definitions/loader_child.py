@@ -135,7 +135,8 @@ class _Run:
         detail = " ".join("".join(traceback.format_exception_only(error)).split())
         detail = detail if len(detail) <= _LONGEST_DETAIL else f"{detail[:_LONGEST_DETAIL]}…"
         fix = self.import_fix(error) if isinstance(error, ModuleNotFoundError) else ""
-        return _problem(where, line, f"raises {detail.rstrip('.')}{during}.", fix)
+        ending = "" if detail.endswith(("?", "!", "…")) and not during else "."
+        return _problem(where, line, f"raises {detail.rstrip('.')}{during}{ending}", fix)
 
     def import_fix(self, error: ModuleNotFoundError) -> str:
         """Suggest the module of the project that was meant, or what to do about one that is not installed."""

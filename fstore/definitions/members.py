@@ -41,9 +41,12 @@ def check_members(
     lines: Mapping[str, Location],
     *,
     keys: Sequence[str],
-    aggregates: bool,
+    aggregates: bool | None,
 ) -> None:
-    """Check the members of a view; ``aggregates`` says that they come from an event source."""
+    """Check the members of a view.
+
+    ``aggregates`` says whether they come from an event source; None where the view does not say how it is computed.
+    """
     taken: dict[str, str] = {}
     for attribute, member in members.items():
         feature = report.about(f"feature '{view}:{attribute}'", lines.get(attribute))
@@ -53,7 +56,7 @@ def check_members(
                 _check_aggregation(feature, member, aggregates=aggregates)
             case Expression():
                 read_text(feature, "expression", member.sql, example='"a / nullif(b, 0)"')
-                if not aggregates:
+                if aggregates is False:
                     feature.add(
                         "is an expr(…) in a view without a source; it can only use windowed aggregates of the same view.",
                         "Compute it in the view's SQL or Python, and declare it with feature(…).",
@@ -83,7 +86,8 @@ def _names(attribute: str, member: Member) -> list[str]:
     given: list[object] = [member.name or attribute, *(member.windows if isinstance(member, Aggregation) else ())]
     if not all(isinstance(item, str) for item in given):
         return []
-    return list(dict.fromkeys(feature_names(attribute, member).values()))
+    names = dict.fromkeys(feature_names(attribute, member).values())
+    return [name for name in names if name.isidentifier()]
 
 
 def _check_taken(
@@ -94,24 +98,23 @@ def _check_taken(
     taken: dict[str, str],
     keys: Sequence[str],
     *,
-    aggregates: bool,
+    aggregates: bool | None,
 ) -> None:
     """Report a feature's name that something else has; SQL does not tell names apart by case."""
     folded = name.lower()
     if folded in taken:
-        report.add(f"makes {name!r}, as {taken[folded]!r} does (case does not count).", "Rename one of them with name=….")
+        report.add(
+            f"makes feature {name!r}, and so does attribute {taken[folded]!r} (case does not count).",
+            "Rename one of them with name=….",
+        )
     elif folded in {key.lower() for key in keys}:
         report.add(f"makes {name!r}, which is a join key of the view's entity.", "Rename it with name=….")
-    elif folded == EVENT_TIMESTAMP and not (isinstance(member, Field) and not aggregates and name == EVENT_TIMESTAMP):
-        report.add(f"makes {name!r}, which is the time column of every view.", "Rename it with name=….")
-    elif folded == EVENT_TIMESTAMP and isinstance(member, Field) and member.type != "timestamp":
-        report.add(
-            f"declares {name!r} as {member.type!r}; the rows' own time is a timestamp.", 'Write feature("timestamp").'
-        )
+    elif folded == EVENT_TIMESTAMP:
+        _check_event_timestamp(report, name, member, aggregates=aggregates)
     taken.setdefault(folded, attribute)
 
 
-def _check_event_timestamp(report: Reporter, name: str, member: Member, *, aggregates: bool) -> None:
+def _check_event_timestamp(report: Reporter, name: str, member: Member, *, aggregates: bool | None) -> None:
     """Allow the rows' own time to be declared, which makes an event view, and nothing else of that name."""
     if aggregates or not isinstance(member, Field) or name != EVENT_TIMESTAMP:
         report.add(f"makes {name!r}, which is the time column of every view.", "Rename it with name=….")
@@ -119,8 +122,8 @@ def _check_event_timestamp(report: Reporter, name: str, member: Member, *, aggre
         report.add(f"is declared as {member.type!r}; the rows' own time is a timestamp.", 'Write feature("timestamp").')
 
 
-def _check_aggregation(report: Reporter, member: Aggregation, *, aggregates: bool) -> None:
-    if not aggregates:
+def _check_aggregation(report: Reporter, member: Aggregation, *, aggregates: bool | None) -> None:
+    if aggregates is False:
         report.add(
             f"is an agg.{member.function}(…) in a view without a source.",
             "Give the view a source instead of inputs, or compute the feature in its SQL or Python.",
@@ -136,9 +139,7 @@ def _check_aggregation(report: Reporter, member: Aggregation, *, aggregates: boo
     if not is_finite_constant(fill):
         report.add(f"has a wrong fill: expected a finite number, a text or a boolean, got {fill!r}.")
     elif member.function in ("sum", "avg") and (isinstance(fill, bool) or not isinstance(fill, int | float)):
-        report.add(
-            f"fills the null of agg.{member.function}(…) with {kind_of(fill)}; it is a number.", "Fill with a number."
-        )
+        report.add(f"fills agg.{member.function}(…), which is a number, with {kind_of(fill)}.", "Fill with a number.")
     elif member.function == "count" and (isinstance(fill, bool) or fill != 0):
         report.add(f"fills a count with {fill!r}, but a count is never null: an empty window counts 0.", "Remove .fill(…).")
 
@@ -157,7 +158,7 @@ def _check_windows(report: Reporter, member: Aggregation) -> None:
         seen[window] = text
 
 
-def _check_field(report: Reporter, member: Field, *, aggregates: bool) -> None:
+def _check_field(report: Reporter, member: Field, *, aggregates: bool | None) -> None:
     if aggregates:
         report.add(
             "is a feature(…) in a view with a source; it declares an output column of SQL or Python.",

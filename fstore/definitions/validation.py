@@ -29,9 +29,12 @@ def kind_of(value: object) -> str:
     """Return what a value is, as an error message says it: its type and, for short ones, itself."""
     if value is None:
         return "None"
-    text = repr(value)
-    name = value.__name__ if isinstance(value, type) else type(value).__name__
-    return f"{name} {text}" if isinstance(value, Constant) and len(text) <= 60 else f"a {name}"
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    text, name = repr(value), type(value).__name__
+    if isinstance(value, Constant) and len(text) <= 60:
+        return f"{name} {text}"
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
 
 
 def read_text(report: Reporter, what: str, value: object, *, example: str, at: Location | None = None) -> str | None:
