@@ -1,0 +1,225 @@
+"""The DuckDB engine: runs compiled queries on one machine, within a memory limit, spilling to disk.
+
+Takes queries with their relations; gives Arrow batches, or Parquet files sorted and cast to a schema. A query sees its
+relations and nothing else. Knows nothing of views, attempts or stores.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fstore.arrow import TIMESTAMP
+from fstore.definitions.source import Source
+from fstore.engines.duckdb_guard import check_select
+from fstore.engines.duckdb_outputs import OutputColumns, describe_misfit
+from fstore.engines.duckdb_relations import View, ignored_rows_view, relation_view
+from fstore.engines.duckdb_session import Session
+from fstore.engines.duckdb_sources import SourceReader
+from fstore.engines.duckdb_types import quoted, text_literal
+from fstore.engines.engine import EventRelation, Query, Relation, Written
+from fstore.engines.failures import engine_error
+from fstore.errors import FStoreError
+
+ROW_GROUP_ROWS = 122_880
+"""Rows per Parquet row group: what one thread reads at a time, and what a bound on time or key can skip."""
+
+BATCH_ROWS = 65_536
+
+
+class DuckDBEngine:
+    """Runs queries with DuckDB.
+
+    ``memory_limit`` is a text such as ``"4GB"``, ``threads`` 0 for one per core. Temporary files go to a directory of their
+    own below ``spill_dir``; relative source paths start at ``root``. Opening costs nothing, the first query some 15 ms.
+    Several threads may use one engine: every query has its own connection.
+    """
+
+    def __init__(self, *, memory_limit: str = "4GB", threads: int = 0, spill_dir: str, root: str) -> None:
+        self._settings = (memory_limit, threads, spill_dir)
+        self._root = root
+        self._session: Session | None = None
+        self._sources: SourceReader | None = None
+
+    @property
+    def name(self) -> str:
+        """Name and version."""
+        return f"DuckDB {duckdb.__version__}"
+
+    def source_schema(self, source: Source) -> dict[str, str]:
+        """Return a source's columns and their types as text; see :meth:`fstore.engines.engine.Engine.source_schema`."""
+        return dict(self._reader().scan(source).columns)
+
+    def count_ignored(self, relation: EventRelation) -> int:
+        """Return how many rows an event relation leaves out because of a null key, counted within its time range."""
+        if not relation.keys:
+            return 0
+        view = ignored_rows_view("ignored", relation, self._reader())
+        with self._connection({"ignored": view}, "SELECT count(*) FROM ignored") as connection:
+            ((count,),) = connection.execute("SELECT count(*) FROM ignored").fetchall()
+            return int(count)
+
+    def read(self, query: Query) -> pa.RecordBatchReader:
+        """Run a query and stream its rows in the query's order; instants are in UTC with microseconds.
+
+        Errors may also come while reading. Close the reader, or read it to its end, to free what the query holds.
+        """
+        batches = self._batches(query)
+        schema = next(batches)
+        assert isinstance(schema, pa.Schema), "the schema comes first"
+        return pa.RecordBatchReader.from_batches(schema, batches)
+
+    def write(self, query: Query, path: str, *, schema: pa.Schema, sort_by: Sequence[str]) -> Written:
+        """Run a query and write its rows, cast and sorted, as one Parquet file at a local path, synced to disk.
+
+        Columns that ``schema`` says are not nullable, and those sorted by, must have no null. Raises OutputMismatch when the
+        columns are not those of the schema, a type would have to be rounded or parsed, or a value does not fit. On any error
+        no file is left. Sorting spills to disk.
+        """
+        views = self._views(query.relations)
+        directory = str(Path(path).resolve().parent)
+        parameters = self._used_parameters(query)
+        with self._connection(views, query.sql, extra=directory) as connection:
+            found = _described(connection, query.sql, parameters)
+            outputs = OutputColumns(schema, found, required={*sort_by, *_required(schema)}, sql=query.sql)
+            # Sorting comes before the first byte is written, and so do all errors in the rows: DuckDB 2.0 can hang when a
+            # query fails while its Parquet file is being written. So there is always an order.
+            order = ", ".join(quoted(name) for name in (sort_by or schema.names))
+            copy = (
+                f"COPY (SELECT {outputs.select} FROM (\n{query.sql}\n) ORDER BY {order}) TO {text_literal(path)} "
+                f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP_ROWS}, "
+                f"KV_METADATA {{'ARROW:schema': {text_literal(_encoded(schema))}}})"
+            )
+            try:
+                ((rows,),) = connection.execute(copy, parameters).fetchall()
+                _sync(path)
+            except (duckdb.Error, OSError) as error:
+                Path(path).unlink(missing_ok=True)
+                misfit = describe_misfit(connection, error, outputs, query.sql, parameters)
+                raise misfit or engine_error(error, sql=query.sql, views=views.values()) from error
+        return Written(rows=int(rows), bytes=Path(path).stat().st_size, schema=schema)
+
+    def close(self) -> None:
+        """Release memory, threads and spill files; the engine opens again when it is next used."""
+        session, self._session = self._session, None
+        sources, self._sources = self._sources, None
+        if sources is not None:
+            sources.close()
+        if session is not None:
+            session.close()
+
+    # -- running ------------------------------------------------------------------------------------------------------
+
+    def _opened(self) -> Session:
+        if self._session is None:
+            memory_limit, threads, spill_dir = self._settings
+            self._session = Session(memory_limit=memory_limit, threads=threads, spill_dir=spill_dir)
+        return self._session
+
+    def _reader(self) -> SourceReader:
+        if self._sources is None:
+            self._sources = SourceReader(self._root, str(self._opened().spill_dir), self._run_trusted)
+        return self._sources
+
+    def _run_trusted(self, sql: str, directories: Sequence[str]) -> list[tuple[object, ...]]:
+        with contextlib.closing(self._opened().cursor(directories)) as connection:
+            return connection.execute(sql).fetchall()
+
+    def _views(self, relations: Mapping[str, Relation]) -> dict[str, View]:
+        return {alias: relation_view(alias, relation, self._reader()) for alias, relation in relations.items()}
+
+    def _used_parameters(self, query: Query) -> dict[str, datetime]:
+        """Check that a query may run, and return the parameters it uses."""
+        with contextlib.closing(self._opened().cursor()) as connection:
+
+            def serialize(sql: str) -> str:
+                ((text,),) = connection.execute("SELECT json_serialize_sql(?)", [sql]).fetchall()
+                return str(text)
+
+            used = check_select(query.sql, list(query.relations), list(query.parameters), serialize)
+        return {name: value for name, value in query.parameters.items() if name in used}
+
+    @contextlib.contextmanager
+    def _connection(self, views: Mapping[str, View], sql: str, *, extra: str = "") -> Iterator[duckdb.DuckDBPyConnection]:
+        """Give a connection on which exactly these views exist; errors of DuckDB become errors of fstore."""
+        directories = {directory for view in views.values() for directory in view.directories} | ({extra} - {""})
+        connection = self._opened().cursor(directories)
+        try:
+            for alias, view in views.items():
+                for name, held in view.objects.items():
+                    connection.register(name, held)
+                if view.select is not None:
+                    connection.execute(f"CREATE TEMP VIEW {quoted(alias)} AS {view.select}")
+            yield connection
+        except duckdb.Error as error:
+            raise engine_error(error, sql=sql, views=views.values()) from error
+        finally:
+            connection.close()
+
+    def _batches(self, query: Query) -> Iterator[pa.Schema | pa.RecordBatch]:
+        """Yield the schema, then the batches of a query."""
+        views = self._views(query.relations)
+        parameters = self._used_parameters(query)
+        with self._connection(views, query.sql) as connection:
+            reader = connection.sql(query.sql, params=parameters or None).to_arrow_reader(BATCH_ROWS)
+            schema = pa.schema([field.with_type(_normal_type(field.type)) for field in reader.schema])
+            yield schema
+            try:
+                for batch in reader:
+                    yield _normal_batch(batch, schema)
+            except (pa.ArrowException, OSError, RuntimeError) as error:
+                if isinstance(error, FStoreError):
+                    raise
+                raise engine_error(error, sql=query.sql, views=views.values()) from error
+
+
+def _described(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[str, datetime]) -> list[tuple[str, str]]:
+    """Return the names and DuckDB types of a query's columns."""
+    rows = connection.execute(f"DESCRIBE (\n{sql}\n)", dict(parameters)).fetchall()
+    return [(str(row[0]), str(row[1])) for row in rows]
+
+
+def _required(schema: pa.Schema) -> list[str]:
+    return [field.name for field in schema if not field.nullable]
+
+
+def _encoded(schema: pa.Schema) -> str:
+    """Return a schema as Arrow readers expect it in a Parquet footer: it brings fixed-size lists back."""
+    nullable = pa.schema([field.with_nullable(True) for field in schema])
+    return base64.b64encode(nullable.serialize().to_pybytes()).decode()
+
+
+def _normal_type(type: pa.DataType) -> pa.DataType:
+    if pa.types.is_timestamp(type):
+        return TIMESTAMP
+    if pa.types.is_dictionary(type):
+        return type.value_type
+    return type
+
+
+def _normal_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    if batch.schema.equals(schema):
+        return batch
+    columns = []
+    for array, field in zip(batch.columns, schema, strict=True):
+        column = array
+        if pa.types.is_timestamp(array.type) and array.type.unit == "ns":  # a cast would refuse, or round up
+            column = pc.floor_temporal(array, unit="microsecond")
+        columns.append(column if column.type == field.type else column.cast(field.type))
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _sync(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
