@@ -99,7 +99,7 @@ class AggregateMembers:
             self.features[name] = Feature(
                 name=name,
                 type=result,
-                fingerprint=aggregate_fingerprint(self.identity, self.source, compiled, member.argument),
+                fingerprint=aggregate_fingerprint(self.identity, self.source, name, member, compiled.window),
                 description=member.description,
                 pii=member.pii,
             )

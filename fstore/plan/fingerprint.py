@@ -9,15 +9,16 @@ that it is the same before and after the schemas are recorded. SQL counts by its
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 
 import msgspec
 
+from fstore.definitions.aggregation import Aggregation
 from fstore.definitions.feature_view import PythonFunction
 from fstore.definitions.source import CsvSource, Source
 from fstore.interval import Schedule, format_duration
 from fstore.plan.sql import canonical_sql
 from fstore.plan.steps import DimensionInput, EventInput, HistoryInput, SnapshotInput, StepInput, fingerprint_of
-from fstore.plan.windows import WindowFeature
 from fstore.types import Column
 
 
@@ -46,10 +47,10 @@ def source_identity(source: Source) -> list[object]:
     return ["parquet", *fields]
 
 
-def aggregate_fingerprint(view: ViewIdentity, source: Source, feature: WindowFeature, argument: str | None) -> str:
-    """Return the fingerprint of an aggregate over a window; ``argument`` is as declared, before names were resolved."""
-    sql = None if argument is None else canonical_sql(argument)
-    own = [feature.name, feature.function, sql, format_duration(feature.window), feature.fill]
+def aggregate_fingerprint(view: ViewIdentity, source: Source, name: str, member: Aggregation, window: timedelta) -> str:
+    """Return the fingerprint of an aggregate over a window, as declared: before names and types were resolved."""
+    sql = None if member.argument is None else canonical_sql(member.argument)
+    own = [name, member.function, sql, format_duration(window), member.fill_value]
     return fingerprint_of("aggregate", view.parts, source_identity(source), own)
 
 

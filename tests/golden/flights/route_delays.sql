@@ -1,0 +1,264 @@
+-- range
+SELECT
+  "origin",
+  "dest",
+  event_timestamp,
+  "flights_1d",
+  "flights_7d",
+  "flights_30d",
+  "arr_delay_avg_1d",
+  "arr_delay_avg_7d",
+  "arr_delay_avg_30d",
+  "arr_delay_min_7d",
+  "arr_delay_max_7d",
+  "distance_30d",
+  "trend"
+FROM (
+SELECT
+  *,
+  CAST(("arr_delay_avg_7d" / NULLIF("arr_delay_avg_30d", 0)) AS DOUBLE) AS "trend"
+FROM (
+SELECT
+  k0 AS "origin",
+  k1 AS "dest",
+  interval_end AS event_timestamp,
+  CAST(coalesce(events_all_w2, 0) AS BIGINT) AS "flights_1d",
+  CAST(coalesce(events_all_w1, 0) AS BIGINT) AS "flights_7d",
+  CAST(coalesce(events_all_w0, 0) AS BIGINT) AS "flights_30d",
+  CAST(CAST(sum_a0_w2 AS DOUBLE) / nullif(count_a0_w2, 0) AS DOUBLE) AS "arr_delay_avg_1d",
+  CAST(CAST(sum_a0_w1 AS DOUBLE) / nullif(count_a0_w1, 0) AS DOUBLE) AS "arr_delay_avg_7d",
+  CAST(CAST(sum_a0_w0 AS DOUBLE) / nullif(count_a0_w0, 0) AS DOUBLE) AS "arr_delay_avg_30d",
+  CAST(min_a0_w1 AS DOUBLE) AS "arr_delay_min_7d",
+  CAST(max_a0_w1 AS DOUBLE) AS "arr_delay_max_7d",
+  CAST(struct_extract(last_a1_w0, 'v') AS DOUBLE) AS "distance_30d"
+FROM (
+WITH
+-- Every interval's end and every window's start, in order.
+boundary AS (
+  SELECT instant, CAST(row_number() OVER (ORDER BY instant) - 1 AS INTEGER) AS position, lead(instant) OVER (ORDER BY instant) AS next_instant
+  FROM (SELECT DISTINCT epoch_us(interval_end) - unnest([0, 2592000000000, 604800000000, 86400000000]) AS instant FROM intervals)
+),
+-- How many segments before its end an interval's windows begin.
+frame AS (
+  SELECT
+    stop.position,
+    interval_end,
+    stop.position - start0.position AS before0,
+    stop.position - start1.position AS before1,
+    stop.position - start2.position AS before2
+  FROM intervals
+  JOIN boundary stop ON stop.instant = epoch_us(interval_end)
+  JOIN boundary start0 ON start0.instant = stop.instant - 2592000000000
+  JOIN boundary start1 ON start1.instant = stop.instant - 604800000000
+  JOIN boundary start2 ON start2.instant = stop.instant - 86400000000
+),
+-- The time from one boundary to the next, if it lies in some window; reach is the last end whose window holds it.
+segment AS (
+  SELECT position, instant, next_instant, reach
+  FROM (
+    SELECT boundary.position, instant, next_instant, max(frame.position) OVER (ORDER BY boundary.position) AS reach
+    FROM boundary
+    LEFT JOIN frame ON frame.position - frame.before0 = boundary.position
+  )
+  WHERE reach > position
+),
+-- Finds the segment of an instant by hashing: even steps of time, each with the segments that it touches.
+step AS (
+  SELECT
+    min(instant) AS origin,
+    greatest(min(next_instant - instant), (max(next_instant) - min(instant)) // (16 * count(*)), 1) AS length
+  FROM segment
+),
+lookup AS (
+  SELECT
+    position,
+    instant AS from_instant,
+    next_instant AS to_instant,
+    unnest(range((instant - origin) // length, (next_instant - 1 - origin) // length + 1)) AS step_number
+  FROM segment
+  CROSS JOIN step
+),
+tile AS MATERIALIZED (
+  SELECT
+    k0,
+    k1,
+    position,
+    count(*) AS events_all,
+    sum(a0) AS sum_a0,
+    count(a0) AS count_a0,
+    min(a0) AS min_a0,
+    max(a0) AS max_a0,
+    max({'at': instant, 'v': a1}) FILTER (a1 IS NOT NULL) AS last_a1
+  FROM (
+    SELECT *, (instant - (SELECT origin FROM step)) // (SELECT length FROM step) AS step_number
+    FROM (SELECT "origin" AS k0, "dest" AS k1, epoch_us("recorded_at") AS instant, "arr_delay" AS a0, "distance" AS a1 FROM events)
+  )
+  JOIN lookup USING (step_number)
+  WHERE instant >= from_instant AND instant < to_instant
+  GROUP BY k0, k1, position
+),
+key AS MATERIALIZED (
+  SELECT k0, k1, row_number() OVER (ORDER BY k0, k1) - 1 AS k
+  FROM (SELECT DISTINCT k0, k1 FROM tile)
+),
+followed AS (
+  SELECT
+    k, position, reach, events_all, sum_a0, count_a0, min_a0, max_a0, last_a1,
+    lead(position) OVER neighbours AS next_position,
+    lag(reach) OVER neighbours AS reached
+  FROM tile
+  JOIN key USING (k0, k1)
+  JOIN segment USING (position)
+  WINDOW neighbours AS (PARTITION BY k ORDER BY position)
+),
+stretch AS (
+  SELECT
+    k, position, events_all, sum_a0, count_a0, min_a0, max_a0, last_a1,
+    coalesce(least(next_position, reach + 1), reach + 1) - position AS segments,
+    max(CASE WHEN reached >= position THEN NULL ELSE position END) OVER (PARTITION BY k ORDER BY position) AS run
+  FROM followed
+),
+cell AS (
+  SELECT
+    k, run, CAST(position + step_from_tile AS INTEGER) AS position,
+    CASE WHEN step_from_tile = 0 THEN events_all END AS events_all,
+    CASE WHEN step_from_tile = 0 THEN sum_a0 END AS sum_a0,
+    CASE WHEN step_from_tile = 0 THEN count_a0 END AS count_a0,
+    CASE WHEN step_from_tile = 0 THEN min_a0 END AS min_a0,
+    CASE WHEN step_from_tile = 0 THEN max_a0 END AS max_a0,
+    CASE WHEN step_from_tile = 0 THEN last_a1 END AS last_a1
+  FROM (SELECT *, unnest(range(segments)) AS step_from_tile FROM stretch)
+),
+windowed AS (
+  SELECT
+    k,
+    position,
+    CAST(sum(events_all) OVER w0 AS BIGINT) AS events_all_w0,
+    CAST(sum(events_all) OVER w2 AS BIGINT) AS events_all_w2,
+    CAST(sum(events_all) OVER w1 AS BIGINT) AS events_all_w1,
+    sum(sum_a0) OVER w2 AS sum_a0_w2,
+    CAST(sum(count_a0) OVER w2 AS BIGINT) AS count_a0_w2,
+    sum(sum_a0) OVER w1 AS sum_a0_w1,
+    CAST(sum(count_a0) OVER w1 AS BIGINT) AS count_a0_w1,
+    sum(sum_a0) OVER w0 AS sum_a0_w0,
+    CAST(sum(count_a0) OVER w0 AS BIGINT) AS count_a0_w0,
+    min(min_a0) OVER w1 AS min_a0_w1,
+    max(max_a0) OVER w1 AS max_a0_w1,
+    max(last_a1) OVER w0 AS last_a1_w0
+  FROM cell
+  LEFT JOIN frame USING (position)
+  WINDOW
+    w0 AS (PARTITION BY k, run ORDER BY position ROWS BETWEEN coalesce(before0, 0) PRECEDING AND 1 PRECEDING),
+    w1 AS (PARTITION BY k, run ORDER BY position ROWS BETWEEN coalesce(before1, 0) PRECEDING AND 1 PRECEDING),
+    w2 AS (PARTITION BY k, run ORDER BY position ROWS BETWEEN coalesce(before2, 0) PRECEDING AND 1 PRECEDING)
+)
+SELECT
+  k0,
+  k1,
+  interval_end,
+  events_all_w2,
+  events_all_w1,
+  events_all_w0,
+  sum_a0_w2,
+  count_a0_w2,
+  sum_a0_w1,
+  count_a0_w1,
+  sum_a0_w0,
+  count_a0_w0,
+  min_a0_w1,
+  max_a0_w1,
+  last_a1_w0
+FROM windowed
+JOIN frame USING (position)
+JOIN key USING (k)
+WHERE events_all_w0 IS NOT NULL
+ORDER BY position * (SELECT count(*) FROM key) + k
+)
+)
+);
+
+-- single interval
+SELECT
+  "origin",
+  "dest",
+  event_timestamp,
+  "flights_1d",
+  "flights_7d",
+  "flights_30d",
+  "arr_delay_avg_1d",
+  "arr_delay_avg_7d",
+  "arr_delay_avg_30d",
+  "arr_delay_min_7d",
+  "arr_delay_max_7d",
+  "distance_30d",
+  "trend"
+FROM (
+SELECT
+  *,
+  CAST(("arr_delay_avg_7d" / NULLIF("arr_delay_avg_30d", 0)) AS DOUBLE) AS "trend"
+FROM (
+SELECT
+  k0 AS "origin",
+  k1 AS "dest",
+  interval_end AS event_timestamp,
+  CAST(coalesce(events_all_w2, 0) AS BIGINT) AS "flights_1d",
+  CAST(coalesce(events_all_w1, 0) AS BIGINT) AS "flights_7d",
+  CAST(coalesce(events_all_w0, 0) AS BIGINT) AS "flights_30d",
+  CAST(CAST(sum_a0_w2 AS DOUBLE) / nullif(count_a0_w2, 0) AS DOUBLE) AS "arr_delay_avg_1d",
+  CAST(CAST(sum_a0_w1 AS DOUBLE) / nullif(count_a0_w1, 0) AS DOUBLE) AS "arr_delay_avg_7d",
+  CAST(CAST(sum_a0_w0 AS DOUBLE) / nullif(count_a0_w0, 0) AS DOUBLE) AS "arr_delay_avg_30d",
+  CAST(min_a0_w1 AS DOUBLE) AS "arr_delay_min_7d",
+  CAST(max_a0_w1 AS DOUBLE) AS "arr_delay_max_7d",
+  CAST(struct_extract(last_a1_w0, 'v') AS DOUBLE) AS "distance_30d"
+FROM (
+SELECT
+  k0,
+  k1,
+  interval_end,
+  count(*) FILTER (instant >= end_instant - 86400000000) AS events_all_w2,
+  count(*) FILTER (instant >= end_instant - 604800000000) AS events_all_w1,
+  count(*) AS events_all_w0,
+  sum(a0) FILTER (instant >= end_instant - 86400000000) AS sum_a0_w2,
+  count(a0) FILTER (instant >= end_instant - 86400000000) AS count_a0_w2,
+  sum(a0) FILTER (instant >= end_instant - 604800000000) AS sum_a0_w1,
+  count(a0) FILTER (instant >= end_instant - 604800000000) AS count_a0_w1,
+  sum(a0) AS sum_a0_w0,
+  count(a0) AS count_a0_w0,
+  min(a0) FILTER (instant >= end_instant - 604800000000) AS min_a0_w1,
+  max(a0) FILTER (instant >= end_instant - 604800000000) AS max_a0_w1,
+  max({'at': instant, 'v': a1}) FILTER (a1 IS NOT NULL) AS last_a1_w0
+FROM (
+  SELECT "origin" AS k0, "dest" AS k1, epoch_us("recorded_at") AS instant, "arr_delay" AS a0, "distance" AS a1 FROM events
+)
+CROSS JOIN (SELECT interval_end, epoch_us(interval_end) AS end_instant FROM intervals)
+WHERE instant >= end_instant - 2592000000000 AND instant < end_instant
+GROUP BY k0, k1, interval_end
+ORDER BY interval_end, k0, k1
+)
+)
+);
+
+-- empty row
+SELECT "flights_1d", "flights_7d", "flights_30d", "arr_delay_avg_1d", "arr_delay_avg_7d", "arr_delay_avg_30d", "arr_delay_min_7d", "arr_delay_max_7d", "distance_30d", "trend"
+FROM (SELECT *, CAST(("arr_delay_avg_7d" / NULLIF("arr_delay_avg_30d", 0)) AS DOUBLE) AS "trend"
+FROM (SELECT CAST(0 AS BIGINT) AS "flights_1d", CAST(0 AS BIGINT) AS "flights_7d", CAST(0 AS BIGINT) AS "flights_30d", CAST(NULL AS DOUBLE) AS "arr_delay_avg_1d", CAST(NULL AS DOUBLE) AS "arr_delay_avg_7d", CAST(NULL AS DOUBLE) AS "arr_delay_avg_30d", CAST(NULL AS DOUBLE) AS "arr_delay_min_7d", CAST(NULL AS DOUBLE) AS "arr_delay_max_7d", CAST(NULL AS DOUBLE) AS "distance_30d"));
+
+-- audit counts
+SELECT "__interval" AS interval_end, count(*) AS "rows",
+       count(*) FILTER (WHERE a0) AS violations_0
+FROM (
+    SELECT "__interval", "origin", "dest", "event_timestamp",
+           "flights_30d" IS NULL AS a0
+    FROM "rows"
+)
+GROUP BY 1
+ORDER BY 1;
+
+-- audit samples
+WITH checked AS (
+    SELECT "__interval", "origin", "dest", "event_timestamp",
+           "flights_30d" IS NULL AS a0
+    FROM "rows"
+)
+(SELECT 0 AS audit, "__interval" AS interval_end, "origin", "dest", "event_timestamp" FROM checked WHERE a0
+ QUALIFY row_number() OVER (PARTITION BY "__interval" ORDER BY "origin", "dest", "event_timestamp") <= 5);
