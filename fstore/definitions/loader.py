@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 
 from fstore.definitions.files import definition_files, is_collected
-from fstore.definitions.loading import Began, Ended, Failed, Loaded, Request, decode_message, encode_message
+from fstore.definitions.loading import MARK, Began, Ended, Failed, Loaded, Request, decode_message, encode_message
 from fstore.definitions.project import Problem as Problem  # noqa: PLC0414  (explicitly re-exported)
 from fstore.definitions.project import Project as Project  # noqa: PLC0414
 from fstore.definitions.project import Service as Service  # noqa: PLC0414
@@ -31,6 +31,8 @@ _TOTAL = 5
 _KEPT_OUTPUT_BYTES = 2_000
 _LOUD_OUTPUT_BYTES = 1_000_000
 _READS = 16
+_MARK = MARK[1:]
+_LONGEST_MARK = 8_192
 _TICK_SECONDS = 0.05
 _ANSWER_SECONDS = 1.0
 _TRACE_LINE = re.compile(r'File "(.*)", line (\d+)')
@@ -135,6 +137,8 @@ class _Child:
         self.late = False
         self.trace: list[str] = []
         self.buffer = b""
+        self.unread = b""
+        self.printing = ""
         self.messages, writer = os.pipe()
         package = str(Path(__file__).resolve().parents[2])
         start = (
@@ -143,7 +147,7 @@ class _Child:
         )
         try:
             self.process = subprocess.Popen(  # noqa: S603  (our own interpreter and code)
-                [sys.executable, "-P", "-c", start, encode_message(request).decode().strip(), str(writer)],
+                [sys.executable, "-P", "-u", "-c", start, encode_message(request).decode().strip(), str(writer)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -193,11 +197,23 @@ class _Child:
     def _read_output(self) -> None:
         """Take what was printed, but not for ever: it may be printed as fast as it is read."""
         assert self.process.stdout is not None
-        current = self.importing[-1] if self.importing else ""
         for _ in range(_READS):
             if not (data := _read(self.process.stdout.fileno())):
                 return
-            self.output.setdefault(current, _Output()).add(data)
+            *parts, last = (self.unread + data).split(b"\0")
+            for part in parts:
+                self._take_output(part)
+            unfinished = len(last) < _LONGEST_MARK and (last.startswith(_MARK) or _MARK.startswith(last))
+            self.unread = last if unfinished else b""
+            if not self.unread:
+                self._take_output(last)
+
+    def _take_output(self, part: bytes) -> None:
+        """Take what is between two zero bytes of the output: a mark, or something that was printed."""
+        if part.startswith(_MARK):
+            self.printing = part.removeprefix(_MARK).decode()
+        else:
+            self.output.setdefault(self.printing, _Output()).add(part)
 
     def _read_messages(self) -> None:
         while data := _read(self.messages):

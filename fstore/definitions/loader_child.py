@@ -23,7 +23,7 @@ from fstore.definitions import location
 from fstore.definitions.assemble import assemble_project
 from fstore.definitions.feature_view import declared_views
 from fstore.definitions.files import definition_files, is_collected, module_name
-from fstore.definitions.loading import Began, Ended, Failed, Loaded, Message, Request, encode_message
+from fstore.definitions.loading import Began, Ended, Failed, Loaded, Message, Request, encode_message, output_mark
 from fstore.definitions.modules import DefinitionFinder, SourceLoader
 from fstore.definitions.project import Problem, Project
 from fstore.errors import did_you_mean
@@ -43,8 +43,6 @@ def main(arguments: Sequence[str]) -> None:
     run = _Run(directory, request, int(arguments[1]))
     run.import_all()
     run.send(Loaded(run.project()))
-    sys.stdout.flush()
-    sys.stderr.flush()
     os._exit(0)  # threads that the modules started must not keep the process
 
 
@@ -67,6 +65,8 @@ class _Run:
         self.failed: set[str] = set(request.skip)
         self.modules: dict[str, ModuleType] = {}
         self.before = set(sys.modules)
+        self.importing: list[str] = []
+        self.output = os.dup(1)  # stays when a module closes or redirects its own
         run = self
 
         class Loader(SourceLoader):
@@ -98,7 +98,7 @@ class _Run:
         file = self.display(Path(str(module.__file__)))
         if file in self.failed:
             raise Blocked(file)
-        self.send(Began(file))
+        self.enter(file)
         try:
             super(type(loader), loader).exec_module(module)
         except BaseException as error:
@@ -107,9 +107,19 @@ class _Run:
         else:
             self.modules[file] = module
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            self.send(Ended(file))
+            self.leave(file)
+
+    def enter(self, file: str) -> None:
+        """Tell the parent that a module begins."""
+        self.importing.append(file)
+        os.write(self.output, output_mark(file))
+        self.send(Began(file))
+
+    def leave(self, file: str) -> None:
+        """Tell the parent that the innermost module is over."""
+        self.importing.pop()
+        os.write(self.output, output_mark(self.importing[-1] if self.importing else ""))
+        self.send(Ended(file))
 
     def record(self, file: str, error: BaseException) -> None:
         """Remember that a module failed, once."""

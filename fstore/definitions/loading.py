@@ -48,6 +48,15 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float = 600.0
 
 
+def output_mark(file: str) -> bytes:
+    """Return what the child writes between the modules' output: from here on it belongs to a file (none: to no module)."""
+    return MARK + file.encode() + b"\0"
+
+
+MARK = b"\0@fstore:"
+"""How a mark in the output begins; it ends with a zero byte."""
+
+
 def encode_message(message: Message | Request) -> bytes:
     """Return a message as one line."""
     return msgspec.json.encode(message) + b"\n"
