@@ -10,10 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import operator
-import os
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TypeAlias, TypeVar
@@ -29,18 +26,16 @@ from fstore.errors import (
     StoreReadOnly,
     StoreUnavailable,
 )
+from fstore.stores.lmdb_environment import LOCK, REFUSED, Environment, acquire, identity_of
 from fstore.stores.online import Floor, OnlineView, ViewRows, decode_floor, encode_floor
 
 Result = TypeVar("Result")
 Work: TypeAlias = "Callable[[lmdb.Transaction[bytes]], Result]"
 
-_FIRST_MAP_BYTES = 1 << 30
-_MAX_READERS = 1024
 _COMMIT_ROWS = 100_000
 _PREFIX_BYTES = 12
 _LONGEST_KEY = 511 - _PREFIX_BYTES
-_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # LMDB says EIO when a disk takes part of a write
 
 
 class LmdbStore:
@@ -48,7 +43,7 @@ class LmdbStore:
 
     def __init__(self, path: str | Path, project: str) -> None:
         self.path, self.project = Path(path), project
-        self._held: _Environment | None = None
+        self._held: Environment | None = None
 
     def create(self, store_id: str) -> None:
         """Make the directory and the environment, and write the id."""
@@ -71,7 +66,7 @@ class LmdbStore:
 
     def store_id(self) -> str | None:
         """Return the id, or None when there is no environment or the project is not in it."""
-        if not self._data_file.exists():
+        if identity_of(self.path) is None:
             return None
         found = self._run(lambda transaction: transaction.get(self._id_key))
         return None if found is None else found.decode()
@@ -88,6 +83,7 @@ class LmdbStore:
         for start in range(0, len(keys), _COMMIT_ROWS):
             end = start + _COMMIT_ROWS
             written += self._write(_highest_key(view), keys[start:end], rows[start:end])
+            self._environment(create=False).unmap_pages()
         return written
 
     def read_rows(self, view: OnlineView, keys: Sequence[bytes]) -> list[bytes | None]:
@@ -116,16 +112,12 @@ class LmdbStore:
 
     def close(self) -> None:
         """Release the environment, which closes with its last user in this process."""
-        with _LOCK:
+        with LOCK:
             held, self._held = self._held, None
             if held is not None:
                 held.release()
 
     # -- parts --------------------------------------------------------------------------------------------------------
-
-    @property
-    def _data_file(self) -> Path:
-        return self.path / "data.mdb"
 
     @property
     def _id_key(self) -> bytes:
@@ -168,53 +160,59 @@ class LmdbStore:
         self, work: Callable[[lmdb.Transaction[bytes]], Result], *, write: bool = False, create: bool = False
     ) -> Result:
         """Run ``work`` in a transaction and commit it, again when the map had to grow or another process grew it."""
-        cleared = False
         while True:
+            environment = None
             try:
                 environment = self._environment(create=create)
                 with environment.transaction(write=write) as transaction:
                     if transaction is not None:
                         return work(transaction)
-            except lmdb.MapFullError:
-                environment.grow()
-            except lmdb.MapResizedError:
-                environment.adopt_size()
-            except lmdb.ReadersFullError as error:
-                if cleared:
-                    raise self._error(error) from error
-                environment.clear_dead_readers()
-                cleared = True
             except (lmdb.Error, OSError) as error:
-                if isinstance(error, lmdb.PanicError):
-                    with _LOCK:
-                        environment.close()  # nothing more can be done with it since a sync failed
-                raise self._error(error) from error
+                if environment is None or not self._recovered(environment, error):
+                    raise self._error(error) from error
 
-    def _environment(self, *, create: bool) -> _Environment:
-        """Return the open environment, or open it: the first time, after a fork and when its file was replaced."""
+    def _recovered(self, environment: Environment, error: Exception) -> bool:
+        """Do what makes it sensible to try again, and return whether there was such a thing."""
         try:
-            identity = _identity(self._data_file)
-        except FileNotFoundError:
-            if not create:
-                raise self._missing() from None
-            identity = None
-        with _LOCK:
+            match error:
+                case lmdb.MapFullError():
+                    environment.grow()
+                case lmdb.MapResizedError():
+                    environment.adopt_size()
+                case lmdb.ReadersFullError():
+                    return environment.clear_dead_readers() > 0
+                case lmdb.PanicError():
+                    with LOCK:
+                        environment.close()  # since a sync failed, nothing more can be done with it
+                    return False
+                case _:
+                    return False
+        except (lmdb.Error, OSError) as another:
+            raise self._error(another) from another
+        return True
+
+    def _environment(self, *, create: bool) -> Environment:
+        """Return the open environment, or open it: the first time, after a fork and when its file was replaced."""
+        identity = identity_of(self.path)
+        if identity is None and not create:
+            raise self._missing()
+        with LOCK:
             held = self._held
             if held is None or held.closed or held.identity != identity:
                 self._held = None
                 if held is not None:
                     held.release()
-                held = self._held = _acquire(self.path)
+                held = self._held = acquire(self.path)
             return held
 
     def _error(self, error: lmdb.Error | OSError) -> StoreError:
         """Return the store's error for what LMDB or the file system raised."""
         number = error.errno if isinstance(error, OSError) else error.code
         where, reason = f"the online store at {self.path}", str(error)
-        if number in _REFUSED or isinstance(error, lmdb.ReadonlyError):
+        if number in REFUSED or isinstance(error, lmdb.ReadonlyError):
             return StoreReadOnly(f"{where} refuses writes: {reason}. Give this user write permission on the directory.")
         if number in _NO_ROOM:
-            return StoreFull(f"{where} has no room left on its disk ({reason}); what was acknowledged before is kept")
+            return StoreFull(f"{where} has no room left on its disk, or it fails ({reason}); what was acknowledged is kept")
         if isinstance(error, lmdb.InvalidError | lmdb.CorruptedError | lmdb.VersionMismatchError | lmdb.PageNotFoundError):
             return StoreCorrupt(
                 f"{where} cannot be read: {reason}. Delete the directory, run `fstore apply` and fill it again."
@@ -246,157 +244,3 @@ def _row_keys(view: OnlineView, keys: Sequence[bytes]) -> list[bytes]:
         return [prefix + key for key in keys]
     hashed = _prefix("hashed row", view.project, view.view, view.generation)
     return [prefix + key if len(key) <= _LONGEST_KEY else hashed + hashlib.sha256(key).digest() for key in keys]
-
-
-# -- the environment --------------------------------------------------------------------------------------------------
-
-
-class _Environment:
-    """An open LMDB environment: one per directory and process, because LMDB's locks belong to the process.
-
-    Transactions go on side by side; resizing the map and closing wait until there is none and let none begin.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.environment = _open(path)
-        self.identity = _identity(path / "data.mdb")
-        self.closed = False
-        self.users = 0
-        self._inside = 0
-        self._condition = threading.Condition()
-
-    @contextmanager
-    def transaction(self, *, write: bool) -> Iterator[lmdb.Transaction[bytes] | None]:
-        """Begin a transaction, and commit it unless an error is raised; gives None when the environment was closed."""
-        with self._condition:
-            self._inside += 1
-        try:
-            if self.closed:
-                yield None
-                return
-            if write and self.environment.flags()["readonly"]:
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-            with self.environment.begin(write=write, buffers=False) as transaction:
-                yield transaction
-        finally:
-            with self._condition:
-                self._inside -= 1
-                self._condition.notify_all()
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        with self._condition:
-            self._condition.wait_for(lambda: self._inside == 0)
-            yield
-
-    def grow(self) -> None:
-        """Double the map: a transaction did not fit."""
-        with self._alone():
-            if not self.closed:
-                self.environment.set_mapsize(self.environment.info()["map_size"] * 2)
-
-    def adopt_size(self) -> None:
-        """Take over the map size that another process has set."""
-        with self._alone():
-            if not self.closed:
-                self.environment.set_mapsize(0)
-
-    def clear_dead_readers(self) -> None:
-        """Free the reader slots of processes that were killed."""
-        with self._alone():
-            if not self.closed:
-                self.environment.reader_check()
-
-    def release(self) -> None:
-        """Give up one use, and close after the last. Needs the lock of the module."""
-        self.users -= 1
-        if self.users <= 0:
-            self.close()
-
-    def close(self) -> None:
-        """Close for every user, who will open another. Needs the lock of the module."""
-        with self._alone():
-            if not self.closed:
-                self.closed = True
-                self.environment.close()
-        for place in [place for place, environment in _OPEN.items() if environment is self]:
-            del _OPEN[place]
-
-    def pause(self) -> None:
-        """Wait for the transactions of other threads, and let none begin until :meth:`resume`."""
-        self._condition.acquire()
-        self._condition.wait_for(lambda: self._inside == 0)
-
-    def resume(self) -> None:
-        """Let transactions begin again."""
-        self._condition.release()
-
-
-_OPEN: dict[str, _Environment] = {}
-_LOCK = threading.RLock()
-"""Guards ``_OPEN`` and who uses which environment; taken before an environment's own condition, never after it."""
-
-
-def _acquire(path: Path) -> _Environment:
-    """Return the process's environment of a directory, opened by the first who asks. Needs the lock of the module."""
-    place = str(path.resolve())
-    environment = _OPEN.get(place)
-    if environment is not None and environment.identity != _current_identity(path):
-        environment.close()
-        environment = None
-    if environment is None:
-        environment = _OPEN[place] = _Environment(path)
-    environment.users += 1
-    return environment
-
-
-def _open(path: Path) -> lmdb.Environment:
-    """Open for writing if that is allowed, else for reading with the lock file, else without it."""
-    try:
-        return lmdb.open(str(path), map_size=_FIRST_MAP_BYTES, max_readers=_MAX_READERS, mode=0o664, readahead=False)
-    except (lmdb.Error, OSError) as error:
-        if (error.errno if isinstance(error, OSError) else error.code) not in _REFUSED:
-            raise
-    try:
-        return lmdb.open(str(path), readonly=True, create=False, max_readers=_MAX_READERS, readahead=False)
-    except (lmdb.Error, OSError):
-        return lmdb.open(str(path), readonly=True, create=False, lock=False, readahead=False)
-
-
-def _identity(file: Path) -> tuple[int, int]:
-    status = file.stat()
-    return status.st_dev, status.st_ino
-
-
-def _current_identity(path: Path) -> tuple[int, int] | None:
-    try:
-        return _identity(path / "data.mdb")
-    except FileNotFoundError:
-        return None
-
-
-# LMDB forbids using an environment after a fork, and the binding forbids opening it twice. So a fork waits until no thread
-# is in a transaction, and the child closes what it inherited: the parent's locks and reader slots stay as they are.
-
-
-def _before_fork() -> None:
-    _LOCK.acquire()
-    for environment in _OPEN.values():
-        environment.pause()
-
-
-def _after_fork_in_parent() -> None:
-    for environment in _OPEN.values():
-        environment.resume()
-    _LOCK.release()
-
-
-def _after_fork_in_child() -> None:
-    for environment in list(_OPEN.values()):
-        environment.resume()
-        environment.close()
-    _LOCK.release()
-
-
-os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
