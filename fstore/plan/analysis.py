@@ -99,6 +99,22 @@ def _defined_names(tree: exp.Expr) -> set[str]:
     return names
 
 
+def referenced_names(select: SelectSql) -> set[str] | None:
+    """Return, in lower case, every name that a SELECT could mean a column by; None when it can mean all columns at once.
+
+    That is the case for ``*`` (other than ``count(*)``), ``COLUMNS(…)``, pivots, natural joins and rows taken as values.
+    """
+    tree = select.tree
+    stars = [star for star in tree.find_all(exp.Star) if not isinstance(star.parent, exp.Count)]
+    natural = any(join.args.get("method") == "NATURAL" for join in tree.find_all(exp.Join))
+    if stars or natural or tree.find(exp.Columns, exp.Pivot):
+        return None
+    relations = {table.alias_or_name.lower() for table in tree.find_all(exp.Table)}
+    if any(len(column.parts) == 1 and column.name.lower() in relations for column in tree.find_all(exp.Column)):
+        return None
+    return {identifier.name.lower() for identifier in tree.find_all(exp.Identifier)}
+
+
 class Traced:
     """A SELECT with every column tied to its relation, as far as that is possible.
 

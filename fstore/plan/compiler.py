@@ -16,7 +16,7 @@ import msgspec
 
 from fstore.definitions.feature_view import Input, View
 from fstore.definitions.problems import Reporter
-from fstore.definitions.project import Problem, Project
+from fstore.definitions.project import Problem, Project, Service
 from fstore.definitions.source import Source
 from fstore.errors import DefinitionError, did_you_mean
 from fstore.interval import Schedule, parse_duration
@@ -31,7 +31,7 @@ from fstore.plan.columns import (
     relation_columns,
     source_columns,
 )
-from fstore.plan.fingerprint import ViewIdentity, input_identity, view_fingerprint
+from fstore.plan.fingerprint import ViewIdentity, view_fingerprint
 from fstore.plan.graph import order_views, upstream_views, with_upstream
 from fstore.plan.outputs import SqlOutputs, compile_python_outputs, declared_fields
 from fstore.plan.services import report_blocked, resolve_service
@@ -142,9 +142,8 @@ class _Compiler:
         chosen = with_upstream(self.project.views, names)
         return {name: view for name, view in self.project.views.items() if name in chosen}
 
-    def _reporter(self, kind: str, item: object) -> Reporter:
-        location = getattr(item, "location", None)
-        return Reporter(self.problems, f"{kind} {getattr(item, 'name', '')!r}", location)
+    def _reporter(self, kind: str, item: View | Source | Service) -> Reporter:
+        return Reporter(self.problems, f"{kind} {item.name!r}", item.location)
 
     def _check_sources(self) -> None:
         for name, source in self.project.sources.items():
@@ -235,12 +234,10 @@ class _Compiler:
         declared = declared_fields(view)
         inputs = tuple(self._input(item) for item in view.inputs)
         relations = {item.alias: relation_columns(item, self.schemas) for item in inputs}
-        fingerprints = {name: self.steps[name].fingerprint for name in upstream_views(view)}
-        identities = [input_identity(item, fingerprints) for item in inputs]
         if view.function is not None:
-            outputs = compile_python_outputs(view.function, identity, inputs, relations, declared, identities)
+            outputs = compile_python_outputs(view.function, identity, inputs, relations, declared, self.steps)
         else:
-            compiled = SqlOutputs(view, identity, inputs, relations, report).compile(declared, identities)
+            compiled = SqlOutputs(view, identity, inputs, relations, report).compile(declared, self.steps)
             if compiled is None:
                 return None
             outputs = compiled
@@ -250,7 +247,7 @@ class _Compiler:
             return None
         if view.function is not None:
             return PythonStep(**shared, kind=outputs.kind, inputs=inputs, function=view.function)
-        return SqlStep(**shared, kind=outputs.kind, inputs=inputs, sql=outputs.sql)
+        return SqlStep(**shared, kind=outputs.kind, inputs=inputs, sql=outputs.sql, parameters=outputs.parameters)
 
     def _shared(
         self, view: View, identity: ViewIdentity, timing: Timing, features: tuple[Feature, ...],

@@ -8,7 +8,7 @@ that it is the same before and after the schemas are recorded. SQL counts by its
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from datetime import timedelta
 
 import msgspec
@@ -18,7 +18,16 @@ from fstore.definitions.feature_view import PythonFunction
 from fstore.definitions.source import CsvSource, Source
 from fstore.interval import Schedule, format_duration
 from fstore.plan.sql import canonical_sql
-from fstore.plan.steps import DimensionInput, EventInput, HistoryInput, SnapshotInput, StepInput, fingerprint_of
+from fstore.plan.steps import (
+    AggregateStep,
+    DimensionInput,
+    EventInput,
+    HistoryInput,
+    SnapshotInput,
+    Step,
+    StepInput,
+    fingerprint_of,
+)
 from fstore.types import Column
 
 
@@ -59,8 +68,13 @@ def expression_fingerprint(view: ViewIdentity, name: str, sql: str, references: 
     return fingerprint_of("expression", view.parts, name, canonical_sql(sql), sorted(references.items()))
 
 
-def input_identity(item: StepInput, upstream: Mapping[str, str]) -> list[object]:
-    """Return what decides the rows of an input; ``upstream`` maps views to their fingerprints."""
+def input_identity(item: StepInput, upstream: Mapping[str, Step], names: Set[str] | None) -> list[object]:
+    """Return what decides the rows of an input.
+
+    ``upstream`` maps views to their steps. ``names`` are the lower-case names that the reader can mean, None when it can
+    mean all: of a view of aggregates only features among them count, so that adding one changes no reader that does not
+    read it, unless it widens the windows and with them the keys that have a row.
+    """
     match item:
         case EventInput():
             window = None if item.window is None else format_duration(item.window)
@@ -69,7 +83,16 @@ def input_identity(item: StepInput, upstream: Mapping[str, str]) -> list[object]
             return ["dimension", item.alias, source_identity(item.source)]
         case SnapshotInput() | HistoryInput():
             kind = "snapshot" if isinstance(item, SnapshotInput) else "history"
-            return [kind, item.alias, item.view, upstream[item.view]]
+            return [kind, item.alias, item.view, _view_identity(upstream[item.view], names)]
+
+
+def _view_identity(step: Step, names: Set[str] | None) -> list[object]:
+    if names is None or not isinstance(step, AggregateStep):
+        return [step.fingerprint]
+    (events,) = (input_identity(item, {}, None) for item in step.inputs)
+    identity = ViewIdentity(name=step.view, keys=step.keys, schedule=step.schedule, kind=step.kind)
+    read = sorted((feature.name, feature.fingerprint) for feature in step.features if feature.name.lower() in names)
+    return [identity.parts, events, read]
 
 
 def sql_fingerprint(view: ViewIdentity, name: str, type: str, sql: str, inputs: Sequence[list[object]]) -> str:

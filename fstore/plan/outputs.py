@@ -8,7 +8,7 @@ those it declares). Runs nothing; a Python function's columns are taken at its w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -17,8 +17,8 @@ from fstore.definitions.expression import Field
 from fstore.definitions.feature_view import PythonFunction, View
 from fstore.definitions.problems import Reporter
 from fstore.errors import did_you_mean, listing
-from fstore.plan.analysis import Relations, Traced, unknown_columns, unknown_tables
-from fstore.plan.fingerprint import ViewIdentity, python_fingerprint, sql_fingerprint
+from fstore.plan.analysis import Relations, Traced, referenced_names, unknown_columns, unknown_tables
+from fstore.plan.fingerprint import ViewIdentity, input_identity, python_fingerprint, sql_fingerprint
 from fstore.plan.sql import SelectSql, SqlProblem, parse_select, quoted
 from fstore.plan.steps import (
     EVENT_TIMESTAMP,
@@ -28,18 +28,20 @@ from fstore.plan.steps import (
     Feature,
     HistoryInput,
     SnapshotInput,
+    Step,
     StepInput,
 )
 from fstore.types import parse_type
 
 
 class Outputs(msgspec.Struct, frozen=True, kw_only=True):
-    """What a SQL or Python view gives. ``sql`` is the SELECT to run, empty for a Python view."""
+    """What a SQL or Python view gives. ``sql`` is the SELECT to run, with its ``parameters``; empty for a Python view."""
 
     kind: Literal["snapshot", "event"]
     features: tuple[Feature, ...]
     lineage: tuple[ColumnEdge, ...]
     sql: str = ""
+    parameters: tuple[str, ...] = ()
 
 
 class DeclaredFields(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +64,7 @@ class SqlOutputs:
                  report: Reporter) -> None:  # fmt: skip
         self.view, self.identity, self.inputs, self.relations, self.report = view, identity, inputs, relations, report
 
-    def compile(self, declared: DeclaredFields, input_identities: Sequence[list[object]]) -> Outputs | None:
+    def compile(self, declared: DeclaredFields, upstream: Mapping[str, Step]) -> Outputs | None:
         """Return what the view gives; None when there is a problem (all of them are reported)."""
         text = self.view.sql or ""
         try:
@@ -81,11 +83,13 @@ class SqlOutputs:
             return None
         kind: Literal["snapshot", "event"] = "event" if own_times else "snapshot"
         identity = msgspec.structs.replace(self.identity, kind=kind)
+        names_read = referenced_names(select)
+        identities = [input_identity(item, upstream, names_read) for item in self.inputs]
         features = tuple(
             Feature(
                 name=name,
                 type=str(parse_type(field.type)),
-                fingerprint=sql_fingerprint(identity, name, field.type, select.text, input_identities),
+                fingerprint=sql_fingerprint(identity, name, field.type, select.text, identities),
                 description=field.description,
                 pii=field.pii,
             )
@@ -93,7 +97,8 @@ class SqlOutputs:
         )
         names = [*self._keys(), *([EVENT_TIMESTAMP] if own_times else []), *declared.fields]
         sql = f"SELECT {', '.join(quoted(name) for name in names)}\nFROM (\n{select.text}\n) AS view_rows"
-        return Outputs(kind=kind, features=features, lineage=tuple(self._edges(traced, names)), sql=sql)
+        edges = tuple(self._edges(traced, names))
+        return Outputs(kind=kind, features=features, lineage=edges, sql=sql, parameters=select.parameters)
 
     def _keys(self) -> list[str]:
         return [key.name for key in self.identity.keys]
@@ -162,7 +167,7 @@ def _dataset(item: StepInput) -> tuple[Literal["source", "view"], str]:
 
 def compile_python_outputs(
     function: PythonFunction, identity: ViewIdentity, inputs: Sequence[StepInput], relations: Relations,
-    declared: DeclaredFields, input_identities: Sequence[list[object]],
+    declared: DeclaredFields, upstream: Mapping[str, Step],
 ) -> Outputs:  # fmt: skip
     """Return what a Python view gives.
 
@@ -171,11 +176,12 @@ def compile_python_outputs(
     """
     kind: Literal["snapshot", "event"] = "event" if declared.own_times else "snapshot"
     identity = msgspec.structs.replace(identity, kind=kind)
+    identities = [input_identity(item, upstream, None) for item in inputs]
     features = tuple(
         Feature(
             name=name,
             type=str(parse_type(field.type)),
-            fingerprint=python_fingerprint(identity, name, field.type, function, input_identities),
+            fingerprint=python_fingerprint(identity, name, field.type, function, identities),
             description=field.description,
             pii=field.pii,
         )

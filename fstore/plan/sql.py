@@ -73,7 +73,7 @@ class ScalarSql(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SelectSql(msgspec.Struct, frozen=True, kw_only=True):
-    """A parsed SELECT: its text without a closing semicolon, its tree, and the tables it reads, as written.
+    """A parsed SELECT: its text without a closing semicolon, its tree, the tables it reads, and its ``$`` parameters.
 
     ``tree`` must not be modified: it is shared.
     """
@@ -81,6 +81,7 @@ class SelectSql(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     tree: exp.Query
     tables: tuple[str, ...]
+    parameters: tuple[str, ...]
 
 
 def quoted(name: str) -> str:
@@ -182,8 +183,10 @@ def _is_nonzero(node: exp.Expr) -> bool:
 def parse_select(text: str) -> SelectSql:
     """Parse a SELECT over named relations. Raises SqlProblem unless it is one statement that only reads its inputs."""
     tree = _parse_one(text, text)
-    if not isinstance(tree, (exp.Select, exp.SetOperation, exp.Subquery)) or tree.args.get("into"):
-        raise SqlProblem(f"has SQL that is not one SELECT but {_statement_name(tree)}.", "Write a single SELECT.")
+    if not isinstance(tree, (exp.Select, exp.SetOperation, exp.Subquery)):
+        raise _not_select(_tokens(text)[0].text)
+    if tree.args.get("into"):
+        raise _not_select("SELECT INTO")
     for node in tree.walk():
         if complaint := _not_query(node):
             raise SqlProblem(f"has SQL that {complaint[0]}.", complaint[1])
@@ -192,7 +195,12 @@ def parse_select(text: str) -> SelectSql:
     names = [".".join(part.name for part in table.parts) for table in tables]
     read = dict.fromkeys(name for name in names if name.lower() not in defined)
     tokens = _tokens(text)
-    return SelectSql(text=text[: tokens[-1].end + 1].strip(), tree=tree, tables=tuple(read))
+    parameters = sorted({node.name for node in tree.find_all(exp.Placeholder)})
+    return SelectSql(text=text[: tokens[-1].end + 1].strip(), tree=tree, tables=tuple(read), parameters=tuple(parameters))
+
+
+def _not_select(statement: str) -> SqlProblem:
+    return SqlProblem(f"has SQL that is not one SELECT but {statement.upper()}.", "Write a single SELECT.")
 
 
 def _not_query(node: exp.Expr) -> tuple[str, str] | None:
@@ -203,7 +211,7 @@ def _not_query(node: exp.Expr) -> tuple[str, str] | None:
     if isinstance(node, (exp.DDL, exp.DML, exp.Command, exp.Describe, exp.Summarize, exp.Show, exp.Pragma)) and not (
         isinstance(node, exp.Query)
     ):
-        return f"contains {_statement_name(node)}", "Write a single SELECT."
+        return f"contains {node.key.upper()}", "Write a single SELECT."
     if isinstance(node, exp.TableSample):
         return "takes a random sample", "Filter by a hash of the key instead: WHERE hash(key) % 10 = 0."
     if isinstance(node, exp.Parameter) or (isinstance(node, exp.Placeholder) and node.name not in ("start", "end")):
@@ -218,6 +226,8 @@ def _parse_one(text: str, shown: str) -> exp.Expr:
     tokens = _tokens(text)
     if complaint := _forbidden_call(tokens):
         raise complaint
+    if tokens[0].token_type in (TokenType.COMMAND, TokenType.EXECUTE, TokenType.LOAD):
+        raise _not_select(tokens[0].text)  # the parser would log a warning and keep it as text
     try:
         statements = [tree for tree in _DIALECT.parser().parse(tokens, text) if tree is not None]
     except ParseError as error:
@@ -276,8 +286,3 @@ def _function_name(node: exp.Expr) -> str:
     if isinstance(node, exp.Anonymous):
         return node.name.lower()
     return node.sql_name().lower() if isinstance(node, exp.Func) else node.key
-
-
-def _statement_name(tree: exp.Expr) -> str:
-    word = tree.name if isinstance(tree, exp.Command) else tree.key
-    return word.split(" ")[0].upper()

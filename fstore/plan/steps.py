@@ -187,9 +187,11 @@ class SqlStep(_Step, frozen=True, kw_only=True, tag="sql"):
     """One SELECT over the inputs, run once per interval for snapshot views, with parameters ``$start`` and ``$end``.
 
     An event view's SELECT runs once per range when it has no view among its inputs and is then clipped to the range.
+    ``parameters`` are the names of those that the SELECT really uses: DuckDB takes no others.
     """
 
     sql: str
+    parameters: tuple[str, ...] = ()
 
 
 class PythonStep(_Step, frozen=True, kw_only=True, tag="python"):

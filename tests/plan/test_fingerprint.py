@@ -95,7 +95,10 @@ SPENT = {f"user_purchases:spent_{window}" for window in ("7d", "30d")}
 BELOW = {"user_purchases", *PROFILE_AND_BELOW}
 
 DIFFERENT = {
-    "expression, and those that read it": ({"purchases": {"members": {**MEMBERS, "trend": expr("spent_30d / spent_7d")}}}, TREND | BELOW),
+    "expression, and those that read it": (
+        {"purchases": {"members": {**MEMBERS, "trend": expr("spent_30d / spent_7d")}}},
+        TREND | {"user_purchases"},
+    ),
     "fill, and what reads it": ({"purchases": {"members": {**MEMBERS, "spent": agg.sum("amount").over("7d", "30d").fill(1)}}}, SPENT | TREND | BELOW),
     "function": ({"purchases": {"members": {**MEMBERS, "spent": agg.max("amount").over("7d", "30d").fill(0)}}}, SPENT | TREND | BELOW),
     "argument": ({"purchases": {"members": {**MEMBERS, "spent": agg.sum("-amount").over("7d", "30d").fill(0)}}}, SPENT | TREND | BELOW),
@@ -129,10 +132,36 @@ def test_is_the_same_before_and_after_a_fill_takes_its_type():
     assert fingerprints(view) == fingerprints(view, schemas={})
 
 
-def test_a_new_feature_leaves_the_others_as_they_are():
+def test_a_new_feature_leaves_the_others_as_they_are_and_what_does_not_read_it():
     after = everything(purchases={"members": {**MEMBERS, "orders": agg.count().over("7d")}})
-    assert changed(after) == BELOW
+    assert changed(after) == {"user_purchases"}
     assert set(after) - ALL == {"user_purchases:orders_7d"}
+
+
+def test_a_wider_window_changes_the_readers_because_more_keys_have_a_row():
+    after = everything(purchases={"members": {**MEMBERS, "orders": agg.count().over("180d")}})
+    assert changed(after) == BELOW
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT u.user_id, u.country, q.spent_7d AS spent FROM u JOIN (SELECT * FROM p) AS q USING (user_id)",
+        "SELECT u.user_id, u.country, p.spent_7d AS spent FROM u NATURAL JOIN p",
+        "SELECT u.user_id, CAST(p AS VARCHAR) AS country, p.spent_7d AS spent FROM u JOIN p USING (user_id)",
+    ],
+)
+def test_a_select_that_can_mean_every_column_changes_with_all_of_them(text):
+    before = everything(profile={"text": text})
+    after = everything(profile={"text": text}, purchases={"members": {**MEMBERS, "orders": agg.count().over("7d")}})
+    assert before["profile:country"] != after["profile:country"]
+
+
+def test_a_python_view_changes_with_every_feature_of_its_inputs():
+    risk = {"inputs": (of_view("p", "user_purchases"),)}
+    before = everything(risk=risk)
+    after = everything(risk=risk, purchases={"members": {**MEMBERS, "orders": agg.count().over("7d")}})
+    assert before["risk:score"] != after["risk:score"]
 
 
 def test_another_window_of_events_changes_a_sql_view():

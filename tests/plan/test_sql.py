@@ -57,7 +57,16 @@ REFUSED_SELECTS = {
     "ATTACH 'other.db'": "has SQL that is not one SELECT but ATTACH. Write a single SELECT.",
     "PRAGMA database_list": "has SQL that is not one SELECT but PRAGMA. Write a single SELECT.",
     "SET threads = 1": "has SQL that is not one SELECT but SET. Write a single SELECT.",
-    "SELECT * INTO t FROM u": "has SQL that is not one SELECT but SELECT. Write a single SELECT.",
+    "SELECT * INTO t FROM u": "has SQL that is not one SELECT but SELECT INTO. Write a single SELECT.",
+    "EXPLAIN SELECT 1": "has SQL that is not one SELECT but EXPLAIN. Write a single SELECT.",
+    "call x()": "has SQL that is not one SELECT but CALL. Write a single SELECT.",
+    "VACUUM": "has SQL that is not one SELECT but VACUUM. Write a single SELECT.",
+    "CHECKPOINT": "has SQL that is not one SELECT but CHECKPOINT. Write a single SELECT.",
+    "INSTALL httpfs": "has SQL that is not one SELECT but INSTALL. Write a single SELECT.",
+    "VALUES (1)": "has SQL that is not one SELECT but VALUES. Write a single SELECT.",
+    "PIVOT u ON a USING sum(b)": "has SQL that is not one SELECT but PIVOT. Write a single SELECT.",
+    "WITH x AS (INSERT INTO u VALUES (1) RETURNING *) SELECT * FROM x": "has SQL that contains INSERT. "
+    "Write a single SELECT.",
     "SELECT * FROM (DESCRIBE u)": "has SQL that contains DESCRIBE. Write a single SELECT.",
     "SELECT * FROM read_parquet('x.parquet')": "has SQL that reads read_parquet(…) rather than an input. "
     "Declare what it reads as a source and give it to the view in inputs.",
@@ -80,9 +89,10 @@ REFUSED_SELECTS = {
 
 
 @pytest.mark.parametrize("text", REFUSED_SELECTS)
-def test_refuses_what_is_not_one_select_over_inputs(text):
+def test_refuses_what_is_not_one_select_over_inputs(text, caplog):
     with pytest.raises(SqlProblem) as raised:
         parse_select(text)
+    assert caplog.messages == []
     assert message(raised.value) == REFUSED_SELECTS[text]
 
 
