@@ -5,8 +5,10 @@
 
 import json
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 
+import duckdb
 import msgspec
 import pytest
 
@@ -14,7 +16,9 @@ from fstore import agg, check, expr, feature
 from fstore.definitions.loader import load_project
 from fstore.plan.audits import compile_audit_queries
 from fstore.plan.compiler import compile_plan
-from fstore.plan.steps import AggregateStep, PythonStep
+from fstore.plan.inference import sql_type
+from fstore.plan.steps import AggregateStep, DimensionInput, EventInput, PythonStep, SqlStep
+from fstore.types import parse_type
 from tests.plan.projects import SCHEMAS, aggregates, of_source, of_view, project, python, service, sql
 
 ROOT = Path(__file__).parents[2]
@@ -113,3 +117,45 @@ def test_plans_are_as_reviewed(compiled):
     assert sorted(reviewed) == sorted(written)
     for name, text in written.items():
         assert text == reviewed[name], f"{name} differs; FSTORE_UPDATE_GOLDEN=1 writes it anew"
+
+
+def relation(columns):
+    casts = (
+        f"CAST(NULL AS {sql_type(parse_type(text))}) AS {name}" for name, text in columns.items() if "(STRUCT" not in text
+    )
+    return f"SELECT {', '.join(casts)} WHERE false"
+
+
+def relations(step, schemas):
+    """Empty relations with the columns that a step's inputs show."""
+    found = {}
+    for item in step.inputs:
+        if isinstance(item, EventInput | DimensionInput):
+            found[item.alias] = relation(schemas[item.source.name])
+        else:
+            columns = {column.name: column.type for column in (*item.keys, *item.features)}
+            found[item.alias] = relation({**columns, "event_timestamp": "timestamp"})
+    found["intervals"] = relation({"interval_start": "timestamp", "interval_end": "timestamp"})
+    found["rows"] = relation({**{column.name: column.type for column in step.columns()}, "__interval": "timestamp"})
+    return found
+
+
+@pytest.mark.parametrize(("compiled", "schemas"), [(shop, SCHEMAS), (flights, FLIGHTS_SCHEMAS)])
+def test_duckdb_takes_every_compiled_query(compiled, schemas):
+    instant = datetime(2026, 1, 1, tzinfo=UTC)
+    for step in compiled().steps:
+        with duckdb.connect() as connection:
+            for name, text in relations(step, schemas).items():
+                connection.execute(f'CREATE TABLE "{name}" AS {text}')
+            audits = compile_audit_queries(step)
+            for query in filter(None, (audits.counts, audits.samples, audits.quarantine)):
+                connection.execute(query).fetchall()
+            names = [column.name for column in step.columns()]
+            if isinstance(step, AggregateStep):
+                assert [connection.sql(query).columns for query in (step.sql, step.single_sql)] == [names, names]
+            elif isinstance(step, SqlStep):
+                given = connection.execute(step.sql, dict.fromkeys(step.parameters, instant))
+                assert [column[0] for column in given.description] == [
+                    name for name in names if step.kind == "event" or name != "event_timestamp"
+                ]
+                given.fetchall()
