@@ -343,6 +343,6 @@ class IncompleteHistory(RetrievalError):
         first, last = self.ranges[0][0], self.ranges[-1][1]
         super().__init__(
             f"view {view!r} was never published for {spans}{more}, which {rows} entity row(s) need. Compute it with "
-            f"`fstore run --select {view} --start {first:%Y-%m-%dT%H:%M} --end {last:%Y-%m-%dT%H:%M}`, or read what there is "
-            'with missing="allow".'
+            f"`fstore run --select {view} --start {first:%Y-%m-%dT%H:%M} --end {last:%Y-%m-%dT%H:%M}`, or read what there "
+            'is with missing="allow".'
         )
