@@ -136,6 +136,7 @@ def _interval_batches(
         case SqlStep():
             used = {name: value for name, value in parameters.items() if f"${name}" in step.sql}
             with backends.engine.read(Query(sql=step.sql, relations=relations, parameters=used)) as reader:
+                yield conform(reader.schema.empty_table(), step, interval)  # an interval without rows is computed as well
                 for batch in reader:
                     yield conform(pa.table(batch), step, interval)
         case PythonStep():

@@ -58,7 +58,7 @@ MODULE = """
 
         entity, schedule, start = user, "@daily", "2026-01-01"
         inputs = {"o": orders.window("1d")}
-        sql = "SELECT user_id, ordered_at AS event_timestamp, 2 * amount AS doubled FROM o"
+        sql = "SELECT user_id, ordered_at AS event_timestamp, 2 * amount AS doubled FROM o WHERE user_id IS NOT NULL"
         doubled = feature("float64")
 """
 
