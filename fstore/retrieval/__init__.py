@@ -1,1 +1,1 @@
-"""Read: point-in-time training frames and online features."""
+"""Read features: point-in-time training frames, and online values for serving."""

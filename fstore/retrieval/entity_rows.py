@@ -1,0 +1,177 @@
+"""Entity rows: what a reader brings, brought into the types that views are keyed by.
+
+Takes pandas, Arrow or polars frames, Parquet files, lists of dicts or a dict of lists; gives an Arrow table with the
+columns as given, and key and time columns converted without loss. A value that cannot be converted exactly is an error.
+Imports pandas and polars only when the reader has done so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from fstore.arrow import arrow_type
+from fstore.errors import EntityColumnError, did_you_mean, listing
+from fstore.types import Column, parse_type
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+
+_EXACT_FLOAT = 2.0**53
+"""From here on not every whole number has a float64, so that a key read as float may be another one's."""
+
+
+def read_entity_rows(
+    rows: pd.DataFrame | pl.DataFrame | pa.Table | str | Path | Sequence[Mapping[str, object]] | Mapping[str, object],
+) -> pa.Table:
+    """Return entity rows as an Arrow table, in the order given and with all columns.
+
+    A pandas index is left out. Raises EntityColumnError for anything that is not a table, or has a column name twice.
+    """
+    table = _as_table(rows)
+    names = table.column_names
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise EntityColumnError(f"the entity rows have column(s) {listing(twice)} more than once; rename or drop one")
+    return table
+
+
+def key_columns(table: pa.Table, keys: Sequence[Column], view: str) -> list[pa.ChunkedArray]:
+    """Return the join keys of a view, converted exactly to their types.
+
+    Raises EntityColumnError when one is missing or cannot be converted.
+    """
+    converted = []
+    for key in keys:
+        if key.name not in table.column_names:
+            raise EntityColumnError(
+                f"the entity rows have no column {key.name!r}, a join key of view {view!r}; they have "
+                f"{listing(table.column_names)}.{did_you_mean(key.name, table.column_names)}"
+            )
+        converted.append(_converted(table[key.name], key, view))
+    return converted
+
+
+def time_column(table: pa.Table, name: str) -> npt.NDArray[np.int64]:
+    """Return the entity rows' instants as microseconds since 1970 UTC.
+
+    Raises EntityColumnError when the column is missing, null somewhere, no time, without zone, or finer than microseconds.
+    """
+    if name not in table.column_names:
+        raise EntityColumnError(
+            f"the entity rows have no column {name!r} with the time of each row; they have {listing(table.column_names)}."
+            f"{did_you_mean(name, table.column_names)} Name another one with timestamp_column=…"
+        )
+    column = table[name]
+    if not pa.types.is_timestamp(column.type):
+        raise EntityColumnError(
+            f"column {name!r} must hold instants (timestamps with a time zone), got {column.type}. In pandas: "
+            f'pd.to_datetime(frame["{name}"], utc=True)'
+        )
+    if column.type.tz is None:
+        raise EntityColumnError(
+            f"column {name!r} holds times without a zone, so it is unknown which instants they mean. In pandas: "
+            f'frame["{name}"].dt.tz_localize("UTC"), or the zone they were recorded in'
+        )
+    if column.null_count:
+        raise EntityColumnError(f"column {name!r} is null in {column.null_count} row(s): each entity row needs its instant")
+    try:
+        micros = column.cast(pa.timestamp("us", tz="UTC"))
+    except pa.ArrowInvalid:
+        raise EntityColumnError(
+            f"column {name!r} is finer than microseconds, which instants have here. In pandas: "
+            f'frame["{name}"].dt.floor("us")'
+        ) from None
+    values: npt.NDArray[np.int64] = micros.cast(pa.int64()).to_numpy()
+    return values
+
+
+def _as_table(rows: object) -> pa.Table:
+    if isinstance(rows, pa.Table):
+        return rows
+    if isinstance(rows, str | Path):
+        try:
+            return pq.read_table(rows)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise EntityColumnError(f"entity rows cannot be read from {str(rows)!r} as Parquet: {error}") from None
+    library = type(rows).__module__.partition(".")[0]
+    try:
+        if library == "pandas":
+            return pa.Table.from_pandas(rows, preserve_index=False).replace_schema_metadata(None)
+        if library == "polars" and hasattr(rows, "to_arrow"):
+            return rows.to_arrow()
+        if isinstance(rows, Mapping):
+            return _from_lists(rows)
+        if isinstance(rows, Sequence) and all(isinstance(row, Mapping) for row in rows):
+            names = list(dict.fromkeys(name for row in rows for name in row))
+            return _from_lists({name: [row.get(name) for row in rows] for name in names})
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise EntityColumnError(f"the entity rows have a column of mixed types: {error}") from None
+    raise EntityColumnError(
+        f"entity rows must be a pandas or polars DataFrame, an Arrow table, a Parquet path or a list of dicts, got "
+        f"{type(rows).__name__}"
+    )
+
+
+def _from_lists(columns: Mapping[str, object]) -> pa.Table:
+    arrays = {name: pa.array(values) for name, values in columns.items()}
+    lengths = {name: len(values) for name, values in arrays.items()}
+    if len(set(lengths.values())) > 1:
+        raise EntityColumnError(f"the entity columns differ in length: {lengths}")
+    return pa.table(arrays)
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Undo dictionary encoding, and unify the ways to hold text."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_string(column.type) or pa.types.is_string_view(column.type):
+        column = column.cast(pa.large_string())
+    return column
+
+
+def _converted(column: pa.ChunkedArray, key: Column, view: str) -> pa.ChunkedArray:
+    wanted = arrow_type(parse_type(key.type))
+    column = _plain(column)
+    if pa.types.is_null(column.type):
+        return column.cast(wanted)
+    if pa.types.is_floating(column.type):
+        column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
+    if not _convertible(column.type, wanted):
+        raise EntityColumnError(
+            f"column {key.name!r} holds {column.type}, but the join key of view {view!r} is {key.type}. "
+            f"Convert it, for example in pandas: frame[{key.name!r}].astype({_pandas_type(key.type)!r})"
+        )
+    lossy = f"column {key.name!r} cannot become {key.type}, the join key of view {view!r}, without loss"
+    if pa.types.is_floating(column.type):
+        largest = pc.max(pc.abs(column)).as_py()
+        if largest is not None and largest >= _EXACT_FLOAT:
+            raise EntityColumnError(f"{lossy}: {largest:.0f} is beyond the whole numbers that a float holds exactly")
+    try:
+        return column.cast(wanted)
+    except pa.ArrowInvalid as error:
+        raise EntityColumnError(f"{lossy}: {error}") from None
+
+
+def _convertible(given: pa.DataType, wanted: pa.DataType) -> bool:
+    """Whether values of a type may stand for a key of another, if each one converts exactly."""
+    if pa.types.is_integer(wanted):
+        return bool(pa.types.is_integer(given) or pa.types.is_floating(given))
+    if pa.types.is_string(wanted) or pa.types.is_large_string(wanted):
+        return bool(pa.types.is_large_string(given))
+    if pa.types.is_boolean(wanted):
+        return bool(pa.types.is_boolean(given))
+    return bool(pa.types.is_date(wanted) and pa.types.is_date(given))
+
+
+def _pandas_type(kind: str) -> str:
+    return {"string": "string", "bool": "boolean", "date": "date32[pyarrow]"}.get(
+        kind, kind.capitalize().replace("Ui", "UI")
+    )

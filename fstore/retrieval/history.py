@@ -1,0 +1,156 @@
+"""Which published interval answers for which instant: the ASOF of entity times against the publication log.
+
+Takes a step, the heads of its publications, the intervals that validation blocked, and instants as microseconds; gives per
+instant the snapshot to read, if any. Pure and vectorised over the instants; the log is a few hundred or thousand ranges.
+Reads no rows of any view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from fstore.errors import IncompleteHistory
+from fstore.interval import MICROSECOND, Interval, from_micros, merge_intervals, to_micros
+from fstore.plan.steps import Step
+from fstore.registry.records import Head
+
+Micros = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+BEFORE_ALL = np.iinfo(np.int64).min
+"""Stands for no bound, or no snapshot, in an array of instants."""
+
+
+class Grid(msgspec.Struct, frozen=True):
+    """A view's intervals, ascending, as arrays of the same length.
+
+    ``head`` is the index of the head that holds an interval (-1: unpublished); ``due`` marks intervals of the view's life;
+    ``blocked`` those whose newest verdict failed.
+    """
+
+    starts: Micros
+    ends: Micros
+    head: npt.NDArray[np.intp]
+    due: Mask
+    blocked: Mask
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What each instant reads.
+
+    ``visible`` is the instant less the lag: what ends, or happened, by then counts. ``oldest`` is the oldest time within
+    ttl. ``interval`` indexes the grid (-1: nothing published so early). ``expired`` marks instants whose interval lies
+    beyond ttl, ``fallback`` those whose own interval is blocked or missing.
+    """
+
+    grid: Grid
+    visible: Micros
+    oldest: Micros
+    interval: npt.NDArray[np.intp]
+    expired: Mask
+    fallback: Mask
+
+    @property
+    def snapshot(self) -> Micros:
+        """The end of the snapshot to read per instant, BEFORE_ALL where there is none."""
+        if not len(self.grid.ends):
+            return np.full_like(self.visible, BEFORE_ALL)
+        return np.where(self.reads, self.grid.ends[self.interval], BEFORE_ALL)
+
+    @property
+    def reads(self) -> Mask:
+        """Where there is a snapshot to read."""
+        return (self.interval >= 0) & ~self.expired
+
+
+def lay_grid(step: Step, heads: Sequence[Head], blocked: Sequence[Interval], until: datetime) -> Grid:
+    """Return the intervals of a view up to ``until``, and any published later."""
+    last = max([until, *(head.end for head in heads)])
+    if step.end is not None:
+        last = min(last, max([step.end, *(head.end for head in heads)]))
+    first = min([step.start, *(head.start for head in heads)])
+    edges = np.array([to_micros(edge) for edge in step.schedule.boundaries(first, last)], dtype=np.int64)
+    starts, ends = edges[:-1], edges[1:]
+    due = starts >= to_micros(step.start)
+    if step.end is not None:
+        due &= ends <= to_micros(step.end)
+    head = np.full(len(ends), -1, dtype=np.intp)
+    if heads:
+        head_starts = np.array([to_micros(item.start) for item in heads], dtype=np.int64)
+        head_ends = np.array([to_micros(item.end) for item in heads], dtype=np.int64)
+        holder = np.searchsorted(head_starts, starts, side="right") - 1
+        held = (holder >= 0) & (ends <= head_ends[holder])
+        head[held] = holder[held]
+    blocked_ends = np.array([to_micros(interval.end) for interval in blocked], dtype=np.int64)
+    return Grid(starts, ends, head, due, np.isin(ends, blocked_ends))
+
+
+def find_answers(step: Step, grid: Grid, instants: Micros, *, counts: Mask, strict: bool) -> Answer:
+    """Return what each instant reads.
+
+    ``counts`` marks the instants that need a value at all (their key is not null). Raises IncompleteHistory if ``strict``
+    and an interval that one of those needs was never published, nor blocked by validation.
+    """
+    visible: Micros = instants - step.lag // MICROSECOND
+    oldest = oldest_within_ttl(step, instants)
+    needed = _newest(grid, visible, grid.due)
+    published = grid.head >= 0
+    astray = np.zeros(len(instants), dtype=np.bool_)
+    if len(grid.ends):
+        astray = counts & (needed >= 0) & ~published[needed]
+        lost = astray & ~grid.blocked[needed]
+        if strict and lost.any():
+            raise _incomplete(step, grid, np.unique(needed[lost]), int(lost.sum()))
+    interval = _newest(grid, visible, published)
+    expired = np.zeros(len(instants), dtype=np.bool_)
+    if len(grid.ends):
+        expired = (interval >= 0) & (grid.ends[interval] < oldest)
+    return Answer(grid=grid, visible=visible, oldest=oldest, interval=interval, expired=expired, fallback=astray)
+
+
+def oldest_within_ttl(step: Step, instants: Micros) -> Micros:
+    """Return the oldest time that still holds at each instant; a closed view's ttl is measured at its end."""
+    if step.ttl is None:
+        return np.full_like(instants, BEFORE_ALL)
+    measured: Micros = instants if step.end is None else np.minimum(instants, to_micros(step.end))
+    return measured - step.ttl // MICROSECOND
+
+
+def used_heads(heads: Sequence[Head], answer: Answer) -> list[Head]:
+    """Return the heads that hold an interval in use, each cut to the intervals in use."""
+    used = np.unique(answer.interval[answer.reads])
+    holder = answer.grid.head[used]
+    cut: list[Head] = []
+    for index in np.unique(holder):
+        inside = used[holder == index]
+        start, end = from_micros(int(answer.grid.starts[inside[0]])), from_micros(int(answer.grid.ends[inside[-1]]))
+        cut.append(msgspec.structs.replace(heads[index], start=start, end=end))
+    return cut
+
+
+def overlapping_heads(heads: Sequence[Head], start: datetime | None, end: datetime) -> list[Head]:
+    """Return the heads cut to ``[start, end)`` (no lower bound when start is None); those outside are left out."""
+    return [
+        msgspec.structs.replace(head, start=head.start if start is None else max(head.start, start), end=min(head.end, end))
+        for head in heads
+        if head.start < end and (start is None or head.end > start)
+    ]
+
+
+def _newest(grid: Grid, visible: Micros, among: Mask) -> npt.NDArray[np.intp]:
+    """Return the index of the newest interval among those marked that ends by each instant, -1 where there is none."""
+    (candidates,) = np.nonzero(among)
+    if not len(candidates):
+        return np.full(len(visible), -1, dtype=np.intp)
+    position = np.searchsorted(grid.ends[candidates], visible, side="right") - 1
+    return np.where(position >= 0, candidates[position], -1)
+
+
+def _incomplete(step: Step, grid: Grid, lost: npt.NDArray[np.intp], rows: int) -> IncompleteHistory:
+    intervals = [Interval(from_micros(int(grid.starts[index])), from_micros(int(grid.ends[index]))) for index in lost]
+    return IncompleteHistory(step.view, [(merged.start, merged.end) for merged in merge_intervals(intervals)], rows)

@@ -1,0 +1,142 @@
+"""Training frames: entity rows with the features they had at their time, and the manifest that rebuilds them.
+
+The frame is an Arrow table in memory, one row per entity row in the given order. Its manifest names the definitions, the
+position in the publication log and a checksum of the entity rows: reading again with the same rows, features and ``as_of``
+gives equal content.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fstore.errors import SettingsError
+from fstore.interval import format_instant
+from fstore.retrieval.point_in_time import ViewReport
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+
+Missing = Literal["error", "allow"]
+MANIFEST_KEY = b"fstore.manifest"
+"""Where a frame's manifest is kept in the metadata of Arrow tables and Parquet files."""
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a training frame was made of.
+
+    ``registry`` identifies the registry, ``registry_version`` the state of its definitions, ``sequence`` the newest
+    publication that was visible. ``spine_checksum`` covers names, types and values of the keys and the time.
+    """
+
+    project: str
+    registry: str
+    registry_version: int
+    sequence: int
+    created_at: datetime
+    features: tuple[str, ...]
+    columns: tuple[str, ...]
+    timestamp_column: str
+    missing: Missing
+    rows: int
+    spine_checksum: str
+    views: tuple[ViewReport, ...]
+
+    @property
+    def fallback_rows(self) -> dict[str, int]:
+        """Per view, the rows whose own interval is blocked or missing, and that read an older one instead."""
+        return {report.view: report.fallback_rows for report in self.views}
+
+    @property
+    def definitions(self) -> dict[str, str]:
+        """The fingerprint of each view."""
+        return {report.view: report.fingerprint for report in self.views}
+
+    def to_json(self) -> str:
+        """Return the manifest as JSON."""
+        return msgspec.json.encode(self).decode()
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Manifest:
+        """Return the manifest that :meth:`to_json` wrote."""
+        return msgspec.json.decode(text, type=cls)
+
+
+class TrainingFrame:
+    """Entity rows and features. The given columns come first, unchanged, then the features in the order asked for."""
+
+    def __init__(self, table: pa.Table, manifest: Manifest) -> None:
+        self._table, self.manifest = table, manifest
+
+    def __len__(self) -> int:
+        return int(self._table.num_rows)
+
+    def __repr__(self) -> str:
+        return f"<TrainingFrame of {len(self)} rows: {', '.join(self._table.column_names)}>"
+
+    def to_arrow(self) -> pa.Table:
+        """Return the frame as an Arrow table that carries the manifest in its metadata."""
+        return self._table.replace_schema_metadata({MANIFEST_KEY: self.manifest.to_json().encode()})
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return the frame as a pandas DataFrame with a new index from 0."""
+        frame: pd.DataFrame = self._table.to_pandas()
+        return frame
+
+    def to_polars(self) -> pl.DataFrame:
+        """Return the frame as a polars DataFrame. Raises SettingsError when polars is not installed."""
+        try:
+            import polars  # noqa: ICN001, PLC0415  (an optional dependency)
+        except ImportError:
+            raise SettingsError("polars is not installed: pip install 'fstore[polars]'") from None
+        frame = polars.from_arrow(self._table)
+        assert isinstance(frame, polars.DataFrame)
+        return frame
+
+    def to_parquet(self, path: str | Path) -> None:
+        """Write the frame and its manifest as one Parquet file, which appears whole or not at all."""
+        target = Path(path)
+        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+        try:
+            pq.write_table(self.to_arrow(), partial)
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def explain(self) -> str:
+        """Describe in text where the values come from, view by view."""
+        manifest = self.manifest
+        head = (
+            f"{manifest.rows} rows, {len(manifest.features)} features, project {manifest.project!r} at sequence "
+            f"{manifest.sequence}, registry version {manifest.registry_version}, read {format_instant(manifest.created_at)}"
+        )
+        return "\n".join([head, *(line for report in manifest.views for line in _explain_view(report))])
+
+
+def _explain_view(report: ViewReport) -> Sequence[str]:
+    join = "ASOF join on its own time" if report.kind == "event" else f"{report.intervals} snapshots of the publication log"
+    ttl = "no ttl" if report.ttl_seconds is None else f"ttl {report.ttl_seconds:g} s"
+    counts = {
+        "a row": report.value_rows,
+        "the empty row": report.empty_rows,
+        "null, older than ttl": report.expired_rows,
+        "null, nothing known yet": report.absent_rows,
+        "null, key is null": report.null_key_rows,
+    }
+    found = "; ".join(f"{count} {what}" for what, count in counts.items() if count)
+    lines = [
+        f"  {report.view} ({report.kind}, {report.fingerprint}, generation {report.generation}): {join}, {ttl}, lag "
+        f"{report.lag_seconds:g} s, written by {len(report.attempts)} attempts",
+        f"    {found or 'no rows'}",
+    ]
+    if report.fallback_rows:
+        lines.append(f"    {report.fallback_rows} rows read an older interval: theirs is blocked or was not published")
+    return lines
