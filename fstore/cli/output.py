@@ -5,6 +5,7 @@ Colours and moving progress only on a terminal; with ``--json`` standard output 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,10 @@ from rich.table import Table
 from fstore.errors import DefinitionErrors, FStoreError
 from fstore.interval import Interval, format_duration
 
-console = Console(highlight=False, soft_wrap=True)
+_WIDE = 200
+"""Columns where nobody says how wide the output is: a file, a pipe, a log."""
+
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WIDE)
 """Standard output. Plain text unless it is a terminal."""
 
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -37,7 +41,9 @@ def print_table(
     """Print rows as a table; columns named in ``numbers`` are aligned to the right."""
     table = Table(title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False)
     for column in columns:
-        table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+        table.add_column(
+            column, justify="right" if column in numbers else "left", no_wrap=column in numbers, overflow="fold"
+        )
     for row in rows:
         table.add_row(*(text_of(value) for value in row))
     console.print(table)

@@ -184,9 +184,9 @@ class AggregateStep(_Step, frozen=True, kw_only=True, tag="aggregate"):
 
 
 class SqlStep(_Step, frozen=True, kw_only=True, tag="sql"):
-    """One SELECT over the inputs, run once per interval for snapshot views, with parameters ``$start`` and ``$end``.
+    """One SELECT over the inputs, run once per interval with parameters ``$start`` and ``$end``.
 
-    An event view's SELECT runs once per range when it has no view among its inputs and is then clipped to the range.
+    Rows of an event view that lie outside of the interval are left out.
     ``parameters`` are the names of those that the SELECT really uses: DuckDB takes no others.
     """
 

@@ -134,7 +134,7 @@ def _interval_batches(
     parameters = {"start": interval.start, "end": interval.end}
     match step:
         case SqlStep():
-            used = {name: value for name, value in parameters.items() if f"${name}" in step.sql}
+            used = {name: value for name, value in parameters.items() if name in step.parameters}
             with backends.engine.read(Query(sql=step.sql, relations=relations, parameters=used)) as reader:
                 yield conform(reader.schema.empty_table(), step, interval)  # an interval without rows is computed as well
                 for batch in reader:
