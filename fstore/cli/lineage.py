@@ -79,5 +79,6 @@ def _tree(title: str, root: Node, edges: Sequence[Edge], *, up: bool) -> Tree:
 
 def _label(node: Node) -> str:
     dataset, column = node
-    name = dataset.name if dataset.namespace.startswith("fstore.") else f"{dataset.namespace}{dataset.name}"
+    local = dataset.namespace.startswith("fstore.") or dataset.namespace == "file"
+    name = dataset.name if local else f"{dataset.namespace}/{dataset.name}"
     return f"{name}:{column}" if column else name
