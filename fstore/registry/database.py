@@ -14,7 +14,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -83,16 +83,18 @@ class Database:
 
         Safe to repeat and to run at once from many processes.
         """
-        # Alembic costs most of a second to import, and only ``init`` and ``apply`` ever need it.
-        from fstore.registry.migrations.upgrade import upgrade  # noqa: PLC0415
-
         if self.is_sqlite:
             _create_file(Path(str(self._url.database)), self.label)
         with self._transaction(_engine(self._url, create=True), {_WRITE: True}) as connection:
             if not self.is_sqlite:
                 connection.exec_driver_sql("SELECT pg_advisory_xact_lock(6152914378)")  # serializes migrations
-            self._refuse_newer(_revision(connection))
-            upgrade(connection, REVISION_TABLE)
+            revision = _revision(connection)
+            self._refuse_newer(revision)
+            if revision != REVISIONS[-1]:
+                # Alembic costs most of a second to import, and only a schema that lacks a revision ever needs it.
+                from fstore.registry.migrations.upgrade import upgrade  # noqa: PLC0415
+
+                upgrade(connection, REVISION_TABLE)
             self._enter_project(connection, incarnation)
         self._checked = False
 
@@ -186,15 +188,17 @@ class RegistryReadOnly(RegistryError, StoreReadOnly):
 
 
 def _parse(text: str) -> URL:
-    """Return a checked URL; SQLite needs a file, and PostgreSQL its driver."""
+    """Return a checked URL. The path of an SQLite file is taken as it is written, without any percent escapes."""
+    if text.startswith("sqlite:///"):
+        path, _, query = text.removeprefix("sqlite:///").partition("?")
+        if path and path != ":memory:":
+            return URL.create("sqlite", database=path, query=dict(parse_qsl(query)))
     try:
         url = make_url(text)
     except sa.exc.ArgumentError:
         raise SettingsError(f"{text!r} is no registry URL; use sqlite:///path/registry.db or postgresql://…") from None
-    if url.drivername in ("sqlite", "sqlite+pysqlite"):
-        if not url.database or url.database == ":memory:":
-            raise SettingsError("the registry needs a file: use sqlite:///path/registry.db")
-        return url
+    if url.get_backend_name() == "sqlite":
+        raise SettingsError("the registry needs a file: use sqlite:///path/registry.db")
     if url.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
         return url.set(drivername="postgresql+psycopg")
     raise SettingsError(
@@ -204,9 +208,11 @@ def _parse(text: str) -> URL:
 
 def _label(url: URL) -> str:
     """Return a URL as messages show it: as users write it, without the password."""
-    if "password" in url.query:
-        url = url.update_query_dict({"password": "***"})
-    return url.set(drivername=url.get_backend_name()).render_as_string(hide_password=True)
+    if url.get_backend_name() == "sqlite":
+        return f"sqlite:///{url.database}"
+    return (
+        url.difference_update_query(["password"]).set(drivername=url.get_backend_name()).render_as_string(hide_password=True)
+    )
 
 
 def _engine(url: URL, *, create: bool) -> Engine:

@@ -136,7 +136,8 @@ class LineageLog:
     def _insert_new(self, connection: Connection, table: sa.Table, row: dict[str, object]) -> bool:
         """Insert a row unless its key exists; return whether it was inserted."""
         insert = self._database.insert_or(table).values({"project": self._database.project, **row})
-        return connection.execute(insert.on_conflict_do_nothing()).rowcount == 1
+        inserted = insert.on_conflict_do_nothing().returning(sa.literal(1))
+        return connection.execute(inserted).first() is not None
 
 
 def _current(database: Database) -> sa.Select[*tuple[Any, ...]]:

@@ -8,7 +8,8 @@ commit. It writes no lineage and moves no data.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import bisect
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -52,21 +53,14 @@ def publish_attempt(
         if fresh:
             _refuse_changed_inputs(database, connection, attempt_id)
             _append(database, connection, project, attempt, merge_intervals(fresh))
-        _settle(database, connection, attempt_id, overtaken)
+        _settle(connection, attempt_id, overtaken, merge_intervals(outcomes))
+        _finish(database, connection, attempt_id)
         outcomes = _outcomes(connection, attempt, chosen)
     elif not {"published", "overtaken"} & set(outcomes.values()):
         raise AttemptUnknown(
             f"attempt {attempt_id} of view {attempt.view!r} has nothing to publish: validation blocked all of it"
         )
-    return Published(
-        publications=tuple(
-            publication
-            for publication in read_publications(database, connection, attempt=attempt_id)
-            if any(publication.start <= interval.start < publication.end for interval in outcomes)
-        ),
-        overtaken=tuple(interval for interval, outcome in outcomes.items() if outcome == "overtaken"),
-        blocked=tuple(interval for interval, outcome in outcomes.items() if outcome == "blocked"),
-    )
+    return _result(database, connection, attempt_id, outcomes)
 
 
 def lock_project(database: Database, connection: Connection) -> Row[*tuple[Any, ...]]:
@@ -158,13 +152,6 @@ def _append(
         .where(projects.c.project == database.project)
         .values(sequence=project.sequence + len(rows), published_at=published_at)
     )
-    c = attempt_intervals.c
-    connection.execute(
-        sa.update(attempt_intervals)
-        .where(c.attempt_id == attempt.id, c.start_at >= sa.bindparam("low"), c.start_at < sa.bindparam("high"))
-        .values(outcome="published"),
-        [{"low": interval.start, "high": interval.end} for interval in ranges],
-    )
     _enqueue(database, connection, attempt, rows, published_at)
 
 
@@ -196,19 +183,36 @@ def _enqueue(
     )
 
 
-def _settle(database: Database, connection: Connection, attempt_id: int, overtaken: Collection[Interval]) -> None:
-    """Record what was overtaken, and the attempt as published once nothing of it is left to publish."""
+def _settle(connection: Connection, attempt_id: int, overtaken: Collection[Interval], ranges: Sequence[Interval]) -> None:
+    """Record which intervals were overtaken, and the other passed ones within the ranges as published."""
     c = attempt_intervals.c
-    if overtaken:
-        connection.execute(
-            sa.update(attempt_intervals)
-            .where(c.attempt_id == attempt_id, c.start_at == sa.bindparam("low"))
-            .values(outcome="overtaken"),
-            [{"low": interval.start} for interval in sorted(overtaken)],
-        )
+    within = (c.attempt_id == attempt_id, c.start_at >= sa.bindparam("low"), c.start_at < sa.bindparam("high"))
+    update = sa.update(attempt_intervals).where(*within, c.outcome == "passed")
+    for outcome, spans in (("overtaken", merge_intervals(overtaken)), ("published", ranges)):
+        if spans:
+            bounds = [{"low": span.start, "high": span.end} for span in spans]
+            connection.execute(update.values(outcome=outcome), bounds)
+
+
+def _finish(database: Database, connection: Connection, attempt_id: int) -> None:
+    """Record the attempt as published once nothing of it is left to publish."""
+    c = attempt_intervals.c
     left = sa.exists().where(c.attempt_id == attempt_id, c.outcome.in_(("pending", "passed")))
     connection.execute(
         sa.update(attempts)
         .where(attempts.c.id == attempt_id, ~left)
         .values(state="published", message="", finished_at=database.now(connection))
+    )
+
+
+def _result(database: Database, connection: Connection, attempt_id: int, outcomes: Mapping[Interval, str]) -> Published:
+    """Return what the log says of the intervals, as this call and any repetition of it see it."""
+    starts = sorted(interval.start for interval, outcome in outcomes.items() if outcome == "published")
+    publications = read_publications(database, connection, attempt=attempt_id)
+    return Published(
+        publications=tuple(
+            p for p in publications if bisect.bisect_left(starts, p.start) < bisect.bisect_left(starts, p.end)
+        ),
+        overtaken=tuple(interval for interval, outcome in outcomes.items() if outcome == "overtaken"),
+        blocked=tuple(interval for interval, outcome in outcomes.items() if outcome == "blocked"),
     )

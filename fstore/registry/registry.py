@@ -136,7 +136,7 @@ class Registry:
             return read_views(self._database, connection)
 
     def versions(self, view: str) -> list[Step]:
-        """Return every version of a view that was ever registered, oldest first; the last is the newest."""
+        """Return the step of every version that a view has had, newest first; none for a view that never was."""
         with self._database.reading() as connection:
             return read_versions(self._database, connection, view)
 

@@ -75,13 +75,10 @@ def read_views(database: Database, connection: Connection, name: str | None = No
 
 
 def read_versions(database: Database, connection: Connection, view: str) -> list[Step]:
-    """Return every version of a view, oldest first. Raises UnknownFeature if there is none."""
+    """Return every version of a view, newest first; none for a view that never was."""
     w = view_versions.c
-    query = sa.select(w.step).where(w.project == database.project, w.view == view).order_by(w.version)
-    steps = [decode_step(text) for text in connection.scalars(query)]
-    if not steps:
-        raise unknown_view(database, connection, view)
-    return steps
+    query = sa.select(w.step).where(w.project == database.project, w.view == view).order_by(w.version.desc())
+    return [decode_step(text) for text in connection.scalars(query)]
 
 
 def read_services(database: Database, connection: Connection, name: str | None = None) -> list[PlannedService]:

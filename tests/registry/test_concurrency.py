@@ -1,0 +1,173 @@
+"""Many processes at once, lost answers and the number of statements."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+import sqlalchemy as sa
+from psycopg import OperationalError
+from sqlalchemy.engine import Connection
+
+from fstore.errors import RegistryUnavailable
+from fstore.registry.registry import Registry, create_registry, open_registry
+from tests.registry.examples import PROJECT, aggregate, days, example_plan, hours, published, seen, validated, verdict
+
+PROCESSES = 8
+ROUNDS = 6
+
+
+def run_all(workers: list[Callable[[], None]]) -> None:
+    """Run every worker in a process of its own, at once, and expect all to end well."""
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=worker) for worker in workers]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0] * len(processes)
+
+
+def test_concurrent_publishers_neither_fail_nor_leave_gaps(registry: Registry, registry_url: str) -> None:
+    """Each process publishes intervals of its own and one that all want; a reader watches the log grow."""
+    total = PROCESSES * ROUNDS * 2
+
+    def publish(number: int) -> None:
+        with open_registry(registry_url, PROJECT) as own:
+            for turn in range(ROUNDS):
+                mine = 1 + number * ROUNDS + turn
+                published(own, aggregate(), [*days(0, 1), *days(mine * 2, mine * 2 + 1)], f"run-{number}-{turn}")
+
+    def watch() -> None:
+        with open_registry(registry_url, PROJECT) as own:
+            deadline = time.monotonic() + 100
+            newest = -1
+            while newest < total - PROCESSES * ROUNDS and time.monotonic() < deadline:
+                log = own.ledger.publications(limit=total)
+                assert [p.sequence for p in log] == list(range(1, len(log) + 1)), "no later sequence before an earlier one"
+                newest = len(log)
+
+    run_all([*(lambda n=n: publish(n) for n in range(PROCESSES)), watch])
+    log = registry.ledger.publications(limit=total)
+    assert [p.sequence for p in log] == list(range(1, len(log) + 1))
+    assert [p.published_at for p in log] == sorted(p.published_at for p in log)
+    contested = [p.attempt for p in log if p.start == days(0, 1)[0].start]
+    assert contested == sorted(contested), "a later publication of an interval is always of a later attempt"
+    assert seen(registry)[0] == (0, 1, contested[-1])
+    assert len(log) - len(contested) == PROCESSES * ROUNDS, "what nobody contests is published by everyone"
+    settled = {summary.id for summary in registry.ledger.history(limit=100) if summary.state == "published"}
+    assert len(settled) == PROCESSES * ROUNDS
+
+
+def test_many_may_create_and_register_at_once(empty_url: str) -> None:
+    def create() -> None:
+        with create_registry(empty_url, PROJECT) as own:
+            own.register(example_plan())
+
+    run_all([create] * 4)
+    with open_registry(empty_url, PROJECT) as registry:
+        assert registry.version() == 1
+        assert len(registry.views()) == 2
+
+
+def test_concurrent_events_are_recorded_once_each(registry: Registry, registry_url: str) -> None:
+    from tests.registry.test_lineage_log import A, B, event, pairs
+
+    def record() -> None:
+        with open_registry(registry_url, PROJECT) as own:
+            for number in range(5):
+                own.lineage.record(event(f"r{number}", B, [A], {"x": [(A, "y")]}, at=number))
+
+    run_all([record] * 4)
+    assert len(registry.lineage.events()) == 5
+    assert pairs(registry.lineage.upstream(B, "x")) == [("a.y", "b.x", 1)]
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_publishing_may_be_repeated_after_a_lost_answer(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, committed: bool
+) -> None:
+    attempt = validated(registry, aggregate(), days(0, 2), "run")
+    dialect = registry._database.engine.dialect
+    commit = dialect.do_commit
+
+    def lose_the_answer(connection: object) -> None:
+        if committed:
+            commit(connection)  # type: ignore[arg-type]
+        raise OperationalError("server closed the connection unexpectedly")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(dialect, "do_commit", lose_the_answer)
+        if registry._database.is_sqlite:
+            patched.setattr(dialect.loaded_dbapi, "Error", OperationalError)
+            patched.setattr(dialect.loaded_dbapi, "OperationalError", OperationalError)
+        with pytest.raises(RegistryUnavailable) as lost:
+            registry.ledger.publish(attempt)
+    assert lost.value.retryable
+    assert registry.state().sequence == (1 if committed else 0)
+    result = registry.ledger.publish(attempt)
+    assert [p.sequence for p in result.publications] == [1]
+    assert registry.ledger.publish(attempt) == result
+    assert registry.state().sequence == 1
+    assert len(registry.outbox.pending()) == 1
+
+
+@contextmanager
+def counted(registry: Registry) -> Iterator[list[str]]:
+    """Count the statements that a registry sends (many rows of one statement are one)."""
+    statements: list[str] = []
+
+    def note(connection: Connection, cursor: object, statement: str, *_: object) -> None:
+        statements.append(statement)
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", note)
+    try:
+        yield statements
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", note)
+
+
+def test_the_number_of_statements_does_not_grow_with_the_intervals(registry: Registry) -> None:
+    def cost(count: int) -> dict[str, int]:
+        costs: dict[str, int] = {}
+
+        def measure(name: str, call: Callable[[], object]) -> object:
+            with counted(registry) as statements:
+                result = call()
+            costs[name] = len(statements)
+            return result
+
+        intervals = hours(count)
+        begun = measure("begin", lambda: registry.ledger.begin(aggregate(), intervals, f"run-{count}"))
+        attempt = begun.id  # type: ignore[attr-defined]
+        blocked = set(intervals[::5])
+        verdicts = [verdict(i, passed=i not in blocked) for i in intervals]
+        measure("verdicts", lambda: registry.ledger.record_verdicts(attempt, verdicts))
+        measure("publish", lambda: registry.ledger.publish(attempt))
+        measure("read", lambda: registry.ledger.attempt(attempt))
+        measure("heads", lambda: registry.ledger.heads("purchases_of_user"))
+        measure("blocked", lambda: registry.ledger.blocked("purchases_of_user"))
+        measure("stale", lambda: registry.ledger.stale("purchases_of_user"))
+        measure("history", registry.ledger.history)
+        measure("views", registry.views)
+        return costs
+
+    few = cost(10)
+    assert cost(1_000) == few
+    assert max(few.values()) <= 20, few
+
+
+def test_heads_of_thousands_of_publications(registry: Registry) -> None:
+    """Reading all of the log is linear, and reading a part of it is bounded by that part."""
+    every_other = hours(8_000)[::2]
+    published(registry, aggregate(), every_other, "run")
+    started = time.perf_counter()
+    heads = registry.ledger.heads("purchases_of_user")
+    whole = time.perf_counter() - started
+    assert [(head.start, head.end) for head in heads] == [(i.start, i.end) for i in every_other]
+    assert whole < 5, "0.1 s when measured alone"
+    part = registry.ledger.heads("purchases_of_user", start=every_other[500].start, end=every_other[510].end)
+    assert [head.sequence for head in part] == list(range(501, 512))
