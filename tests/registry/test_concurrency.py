@@ -16,6 +16,8 @@ from fstore.errors import RegistryUnavailable
 from fstore.registry.registry import Registry, create_registry, open_registry
 from tests.registry.examples import PROJECT, aggregate, days, example_plan, hours, published, seen, validated, verdict
 
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+
 PROCESSES = 8
 ROUNDS = 6
 

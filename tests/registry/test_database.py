@@ -25,6 +25,9 @@ from fstore.registry.migrations.upgrade import alembic_config
 from fstore.registry.registry import Registry, create_registry, open_registry
 from tests.registry.examples import PROJECT, aggregate, day, days, example_plan, published, seen, validated
 
+forks = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+
+
 # -- the schema -------------------------------------------------------------------------------------------------------
 
 
@@ -201,6 +204,7 @@ def test_a_lock_that_is_held_too_long_is_retryable(registry: Registry, monkeypat
         assert waiter.ledger.publish(attempt).sequence == 1
 
 
+@forks
 def test_a_registry_may_be_used_on_both_sides_of_a_fork(registry: Registry) -> None:
     published(registry, aggregate(), days(0, 1), "parent")
     child = os.fork()
@@ -215,6 +219,7 @@ def test_a_registry_may_be_used_on_both_sides_of_a_fork(registry: Registry) -> N
     assert [end for _, end, _ in seen(registry)] == [1, 2, 3]
 
 
+@forks
 def test_a_killed_writer_leaves_nothing_behind(registry: Registry) -> None:
     attempt = validated(registry, aggregate(), days(0, 1), "run")
     reader, writer = os.pipe()
@@ -232,6 +237,7 @@ def test_a_killed_writer_leaves_nothing_behind(registry: Registry) -> None:
     assert registry.ledger.publish(attempt).sequence == 1
 
 
+@forks
 @pytest.mark.integration
 @pytest.mark.parametrize("registry_url", ["postgresql"], indirect=True)
 def test_a_frozen_writer_loses_its_lock(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
