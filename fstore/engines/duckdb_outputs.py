@@ -13,7 +13,8 @@ import duckdb
 import pyarrow as pa
 
 from fstore.arrow import type_text
-from fstore.engines.duckdb_types import converts_exactly, logical_type, quoted, sql_type, text_literal
+from fstore.engines.conversions import converts_exactly
+from fstore.engines.duckdb_types import brief, logical_type, quoted, sql_type, text_literal
 from fstore.errors import OutputMismatch
 
 _NULL_MARK = "fstore: null in "
@@ -42,6 +43,8 @@ class OutputColumns:
 
     def _cast(self, field: pa.Field) -> str:
         cast = f"CAST({quoted(field.name)} AS {sql_type(type_text(field.type))})"
+        if pa.types.is_fixed_size_list(field.type):  # DuckDB 2.0 writes a broken Parquet file for an array that is null
+            cast = f"CAST({cast} AS {sql_type(type_text(field.type.value_type))}[])"
         if field.name not in self.required:
             return cast
         problem = text_literal(_NULL_MARK + field.name)
@@ -70,8 +73,9 @@ def describe_misfit(
     parameters: Mapping[str, datetime],
 ) -> OutputMismatch | None:
     """Return what did not fit the schema, or None when the error is of another kind. Runs the query again to find it."""
-    if _NULL_MARK in str(error):
-        column = str(error).split(_NULL_MARK, 1)[1].splitlines()[0]
+    text = brief(error)
+    if _NULL_MARK in text and isinstance(error, duckdb.InvalidInputException):
+        column = text.split(_NULL_MARK, 1)[1]
         return OutputMismatch(
             f"column {column!r} has a null; it identifies a row and must not. Leave such rows out: WHERE {column} "
             "IS NOT NULL.",

@@ -17,6 +17,7 @@ import pyarrow.dataset as pads
 import pyarrow.fs as pafs
 
 from fstore.arrow import TIMESTAMP, type_text
+from fstore.definitions.source import Source
 from fstore.engines.duckdb_sources import Part, Scan, SourceReader
 from fstore.engines.duckdb_types import file_list, instant_literal, quoted, sql_type
 from fstore.engines.engine import (
@@ -45,7 +46,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     select: str | None
     objects: dict[str, ArrowSource] = {}
     directories: tuple[str, ...] = ()
-    source: str = ""
+    source: Source | None = None
     files: tuple[str, ...] = ()
 
 
@@ -141,7 +142,7 @@ def _scan_view(alias: str, scan: Scan, columns: Sequence[str], conditions: _Cond
         select=" UNION ALL ".join(selects),
         objects=objects,
         directories=scan.directories,
-        source=scan.source.name,
+        source=scan.source,
         files=scan.files,
     )
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import duckdb
 
-from fstore.engines.duckdb_types import text_literal
+from fstore.engines.duckdb_types import text_literal, without_wildcards
 from fstore.errors import OutOfSpace, SettingsError
 
 _LOCK = "lock"
@@ -80,8 +80,9 @@ class Session:
                 f"DuckDB does not take memory_limit={self._memory_limit!r}, threads={self._threads}: {error}. Write a size "
                 'such as "4GB" and a number of threads, 0 for one per core (FSTORE_MEMORY_LIMIT, FSTORE_THREADS).'
             ) from error
-        instance.execute("SET TimeZone = 'UTC'")
-        listed = ", ".join(text_literal(directory) for directory in sorted(allowed))
+        instance.execute("SET GLOBAL TimeZone = 'UTC'")  # global: a plain SET holds for this connection, not its cursors
+        spellings = {*allowed, *map(without_wildcards, allowed)}
+        listed = ", ".join(text_literal(directory) for directory in sorted(spellings))
         instance.execute(f"SET allowed_directories = [{listed}]")
         instance.execute("SET enable_external_access = false")
         instance.execute("SET lock_configuration = true")

@@ -15,16 +15,17 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
+import duckdb
 import msgspec
 import pyarrow as pa
 import pyarrow.dataset as pads
 import pyarrow.fs as pafs
 
-from fstore.arrow import type_text
 from fstore.definitions.source import CsvSource, ParquetSource, Source
-from fstore.engines.duckdb_types import file_list, instant_literal, logical_type, quoted, sql_type, text_literal, widens
+from fstore.engines.duckdb_types import brief, file_list, instant_literal, logical_type, quoted, sql_type, text_literal
 from fstore.engines.partitions import partition_columns
-from fstore.engines.source_files import SourceFile, SourceFiles, check_time_columns, find_files, read_footers, source_error
+from fstore.engines.source_columns import NAIVE, logical_columns, physical_types
+from fstore.engines.source_files import SourceFile, SourceFiles, find_files, read_footers, source_error
 from fstore.errors import SourceSchemaDrift, SourceUnreadable
 from fstore.interval import format_instant
 
@@ -33,6 +34,9 @@ Layout = Literal["instant", "zoned_ns", "naive", "naive_ns", "date", "other"]
 
 RunSql = Callable[[str, Sequence[str]], list[tuple[object, ...]]]
 """Runs trusted SQL with access to the given directories."""
+
+NAIVE_MARK = "fstore: no zone in "
+"""Begins the message of the error that DuckDB raises for a text that is a time without a zone."""
 
 _ZONED_TEXT = r"\d{2}:\d{2}.*(Z|[+-]\d{2}(:?\d{2})?)\s*$"
 _LITERALS = {"naive": "TIMESTAMP", "naive_ns": "TIMESTAMP_NS", "zoned_ns": "TIMESTAMPTZ_NS", "date": "DATE"}
@@ -114,8 +118,8 @@ class SourceReader:
         groups: dict[pa.Schema, list[str]] = {}
         for file, schema in zip(found.files, read_footers(source, found), strict=True):
             groups.setdefault(schema, []).append(file.path)
-        types = {next(iter(paths)): _physical_types(source, schema, partitions) for schema, paths in groups.items()}
-        columns = _logical_columns(source, types)
+        types = {next(iter(paths)): physical_types(source, schema, partitions) for schema, paths in groups.items()}
+        columns = logical_columns(source, types)
         parts = []
         for (schema, paths), found_types in zip(groups.items(), types.values(), strict=True):
             fields = {name: _parquet_field(source, schema, name, found_types, type_) for name, type_ in columns.items()}
@@ -131,7 +135,7 @@ class SourceReader:
             groups.setdefault(_header(source, file.path), []).append(file.path)
         sniffed = self._sniffed(source, local, groups)
         types = {paths[0]: {name: sniffed[name] for name in header} for header, paths in groups.items()}
-        columns = _logical_columns(source, types)
+        columns = logical_columns(source, types)
         parts = [_csv_part(source, header, paths, columns, sniffed) for header, paths in groups.items()]
         return _finished(source, columns, parts, local)
 
@@ -149,8 +153,13 @@ class SourceReader:
         options = f"header=true, delim={text_literal(source.delimiter)}, nullstr={text_literal(source.null)}"
         paths = [path for group in groups.values() for path in group]
         sql = f"DESCRIBE SELECT * FROM read_csv({file_list(paths)}, {options}, sample_size=-1, union_by_name=true)"
-        found_types = {str(row[0]): str(row[1]) for row in self._run(sql, _directories(found))}
-        naive = "timestamp" if source.timezone else "unsupported(timestamp without zone)"
+        try:
+            found_types = {str(row[0]): str(row[1]) for row in self._run(sql, _directories(found))}
+        except duckdb.Error as error:
+            path = next((path for path in paths if path in str(error)), paths[0])
+            problem = f"has a file that cannot be read, {path}: {brief(error)}. Delete or rewrite it."
+            raise source_error(SourceUnreadable, source, problem) from error
+        naive = "timestamp" if source.timezone else NAIVE
         return {
             name: declared.get(name)
             or (naive if found_types.get(name) == "TIMESTAMP" else logical_type(found_types.get(name, "VARCHAR")))
@@ -202,97 +211,6 @@ def _directories(found: SourceFiles) -> list[str]:
     base = str(Path(found.base).resolve())
     real = {str(Path(file.path).resolve()) for file in found.files}
     return sorted({base if path.startswith(base + "/") else str(Path(path).parent) for path in real})
-
-
-# -- logical columns --------------------------------------------------------------------------------------------------
-
-
-def _physical_types(source: Source, schema: pa.Schema, partitions: Mapping[str, str]) -> dict[str, str]:
-    """Return the logical type of every column of a file; naive times have one where the source says their zone."""
-    types: dict[str, str] = {}
-    for field in schema:
-        naive = pa.types.is_timestamp(field.type) and field.type.tz is None and source.timezone is not None
-        types[field.name] = "timestamp" if naive else type_text(field.type)
-    return types | {name: type_ for name, type_ in partitions.items() if name not in types}
-
-
-def _logical_columns(source: Source, types: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """Return the columns that all files agree on, or those that are declared and that the files can give.
-
-    ``types`` has the columns of one file per physical schema, by path. Raises SourceSchemaDrift naming the files otherwise.
-    """
-    first_path, first = next(iter(types.items()))
-    for path, found in types.items():
-        lower = [name.lower() for name in found]
-        if doubled := [name for name in found if lower.count(name.lower()) > 1]:
-            names = ", ".join(repr(name) for name in doubled)
-            raise source_error(
-                SourceUnreadable, source, f"has columns that SQL cannot tell apart in {path}: {names}. Rename one."
-            )
-    if source.schema is not None:
-        _check_declared(source, source.schema, types)
-        columns = dict(source.schema)
-    else:
-        for path, found in types.items():
-            _check_agreement(source, first_path, first, path, found)
-        columns = dict(first)
-    naive = [name for name, type_ in columns.items() if type_ == "unsupported(timestamp without zone)"]
-    if source.schema is not None:
-        naive = [
-            name
-            for name in columns
-            if any(found.get(name) == "unsupported(timestamp without zone)" for found in types.values())
-        ]
-    check_time_columns(source, list(columns), naive, [name for name, type_ in columns.items() if type_ == "date"])
-    for setting, name in (("event_time", source.event_time), ("updated_at", source.updated_at)):
-        if name is not None and columns[name] not in ("timestamp", "date"):
-            fix = (
-                'Declare its type, schema={…: "timestamp"}, if'
-                if isinstance(source, CsvSource)
-                else "Rewrite it as a timestamp if"
-            )
-            raise source_error(
-                SourceSchemaDrift,
-                source,
-                f"has {setting} {name!r} of type {columns[name]} in {first_path}; expected timestamp or date. {fix} its "
-                "values are times, or name another column.",
-            )
-    return columns
-
-
-def _check_agreement(source: Source, first_path: str, first: Mapping[str, str], path: str, found: Mapping[str, str]) -> None:
-    for name in (*first, *found):
-        one, other = first.get(name, "missing"), found.get(name, "missing")
-        if one != other:
-            known = other if one == "missing" or one.startswith("unsupported") else one
-            raise source_error(
-                SourceSchemaDrift,
-                source,
-                f"has files that disagree on column {name!r}: it is {one} in {first_path} and {other} in {path}. Rewrite "
-                f"one of them, or declare every column that is needed, schema={{{name!r}: {known!r}, …}}: then narrower "
-                "types are widened and missing columns read as null.",
-            )
-
-
-def _check_declared(source: Source, schema: Mapping[str, str], types: Mapping[str, Mapping[str, str]]) -> None:
-    for name, declared in schema.items():
-        holders = {path: found[name] for path, found in types.items() if name in found}
-        if not holders:
-            path, found = next(iter(types.items()))
-            raise source_error(
-                SourceSchemaDrift,
-                source,
-                f"declares column {name!r}, which {path} does not have; its columns are {', '.join(found)}. Correct the "
-                "schema, or the file.",
-            )
-        for path, type_ in holders.items():
-            if type_ != "unsupported(timestamp without zone)" and not widens(type_, declared):
-                raise source_error(
-                    SourceSchemaDrift,
-                    source,
-                    f"declares column {name!r} as {declared}, but it is {type_} in {path}, and not every {type_} is a "
-                    f"{declared}. Correct the schema, or the file.",
-                )
 
 
 # -- parts ------------------------------------------------------------------------------------------------------------
@@ -403,10 +321,7 @@ def _text_instant(source: CsvSource, name: str) -> str:
     if source.timezone is not None:
         local = f"timezone({text_literal(source.timezone)}, CAST({column} AS TIMESTAMP))"
     else:
-        problem = (
-            f'source {source.name!r}: column {name!r} has times without a zone; declare timezone="UTC", or their zone: '
-        )
-        local = f"error({text_literal(problem)} || {column})"
+        local = f"error({text_literal(f'{NAIVE_MARK}{source.name}: {name} = ')} || {column})"
     zoned = f"regexp_matches({column}, {text_literal(_ZONED_TEXT)})"
     return f"CASE WHEN {column} IS NULL THEN NULL WHEN {zoned} THEN CAST({column} AS TIMESTAMPTZ) ELSE {local} END"
 

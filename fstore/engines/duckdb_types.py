@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable
 from datetime import datetime
 
+from fstore.engines.conversions import is_type
 from fstore.interval import format_instant
 from fstore.types import DataType, parse_type
 
@@ -33,9 +34,6 @@ _LOGICAL = {name: logical for logical, name in _NAMES.items()}
 _TIMESTAMPS = {"TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMPTZ_NS"}
 _DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
 _ARRAY = re.compile(r"(.+)\[(\d*)\]")
-_RANGES: dict[str, tuple[int, int]] = {
-    f"int{bits}": (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) for bits in (8, 16, 32, 64)
-} | {f"uint{bits}": (0, 2**bits - 1) for bits in (8, 16, 32, 64)}
 
 
 def quoted(name: str) -> str:
@@ -55,7 +53,12 @@ def instant_literal(instant: datetime) -> str:
 
 def file_list(paths: Iterable[str]) -> str:
     """Return a list of string literals that name exactly these files, whatever wildcards are in their names."""
-    return "[" + ", ".join(text_literal(re.sub(r"[*?\[]", r"[\g<0>]", path)) for path in paths) + "]"
+    return "[" + ", ".join(text_literal(without_wildcards(path)) for path in paths) + "]"
+
+
+def without_wildcards(path: str) -> str:
+    """Return a glob that matches exactly one path, whatever wildcards are in its name."""
+    return re.sub(r"[*?\[]", r"[\g<0>]", path)
 
 
 def sql_type(type: DataType | str) -> str:
@@ -84,56 +87,10 @@ def logical_type(sql: str) -> str:
     if match := _ARRAY.fullmatch(name):
         item = logical_type(match[1])
         text = f"{item}[{match[2]}]" if match[2] and item in ("float32", "float64") else f"list<{item}>"
-        return text if _is_type(text) else f"unsupported({name})"
+        return text if is_type(text) else f"unsupported({name})"
     return f"unsupported({name})"
 
 
-def converts_exactly(found: str, wanted: str) -> bool:
-    """Whether values of one logical type may become another without a decision that only the author can take.
-
-    True where every value either keeps its meaning or is caught as not fitting (an integer out of range, a list of the wrong
-    length). Floats may become narrower and integers floats. False where rounding, cutting off or parsing would be needed.
-    """
-    if found == wanted or "NULL" in found:
-        return True
-    if not _is_type(found):
-        return False
-    source, target = parse_type(found), parse_type(wanted)
-    if target.is_float:
-        return bool(source.is_numeric or source.name == "bool")
-    if target.is_integer:
-        return source.is_integer or source.name == "bool" or (source.name == "decimal" and source.scale == 0)
-    if target.name == "decimal":
-        return source.is_integer or (source.name == "decimal" and source.scale <= target.scale)
-    if target.name == "timestamp":
-        return source.name in ("date", "timestamp")
-    if target.item is not None and source.item is not None:
-        return converts_exactly(str(source.item), str(target.item))
-    return False
-
-
-def widens(found: str, wanted: str) -> bool:
-    """Whether every value of one logical type is a value of another, so that no conversion can fail or round."""
-    if found == wanted:
-        return True
-    if not _is_type(found):
-        return False
-    source, target = parse_type(found), parse_type(wanted)
-    if source.is_integer and target.is_integer:
-        (low, high), (least, most) = _RANGES[source.name], _RANGES[target.name]
-        return bool(least <= low and high <= most)
-    if source.is_integer and target.name == "float64":
-        return source.name not in ("int64", "uint64")
-    if source.is_integer and target.name == "decimal":
-        return bool(10 ** (target.precision - target.scale) > max(-_RANGES[source.name][0], _RANGES[source.name][1]))
-    if source.name == "decimal" and target.name == "decimal":
-        return source.scale <= target.scale and source.precision - source.scale <= target.precision - target.scale
-    return (found, wanted) == ("float32", "float64")
-
-
-def _is_type(text: str) -> bool:
-    try:
-        parse_type(text)
-    except ValueError:
-        return False
-    return True
+def brief(error: Exception) -> str:
+    """Return DuckDB's message without its hints on DuckDB's own settings."""
+    return str(error).split("\n\n", 1)[0].strip().rstrip(".")

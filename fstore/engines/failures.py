@@ -7,11 +7,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from fstore.engines.duckdb_relations import View
-from fstore.errors import ComputeError, FStoreError, OutOfSpace, SourceUnreadable, StoreCorrupt
+from fstore.engines.duckdb_sources import NAIVE_MARK
+from fstore.engines.duckdb_types import brief
+from fstore.engines.source_files import source_error
+from fstore.errors import ComputeError, FStoreError, NaiveTimestamp, OutOfSpace, SourceUnreadable, StoreCorrupt
 
 _DISK_FULL = re.compile(
     r"No space left|Disk quota exceeded|File too large|\"errno\":\"(28|122|27)\"|max_temp_directory_size|offload data"
@@ -28,7 +34,7 @@ _READING = (
 
 def engine_error(error: Exception, *, sql: str, views: Iterable[View]) -> FStoreError:
     """Return the error of fstore that an exception during a query means."""
-    text = _first_lines(str(error))
+    text = brief(error)
     if _DISK_FULL.search(str(error)):
         return OutOfSpace(
             f"the disk is full: {text}. Free space where files are written and spilled, then run again.", sql=sql
@@ -39,9 +45,15 @@ def engine_error(error: Exception, *, sql: str, views: Iterable[View]) -> FStore
             "once.",
             sql=sql,
         )
+    if NAIVE_MARK in text:
+        return _naive_text(text, views)
     if isinstance(error, _READING):
         for view in views:
             if broken := next((path for path in view.files if path in str(error)), None):
+                return _broken_file(view, broken, text)
+    if type(error) is duckdb.Error:  # comes from a library below and does not name the file
+        for view in views:
+            if broken := next((path for path in view.files if not _is_whole(path)), None):
                 return _broken_file(view, broken, text)
     if isinstance(error, duckdb.InterruptException):
         return ComputeError("the query was interrupted: the engine was closed while it ran", sql=sql)
@@ -49,14 +61,30 @@ def engine_error(error: Exception, *, sql: str, views: Iterable[View]) -> FStore
 
 
 def _broken_file(view: View, path: str, text: str) -> FStoreError:
-    if view.source:
-        return SourceUnreadable(
+    if view.source is not None:
+        return source_error(
+            SourceUnreadable,
             view.source,
             f"has a file that cannot be read, {path}: {text}. Delete or rewrite it; it may have changed meanwhile.",
         )
     return StoreCorrupt(f"published file {path} is gone or damaged: {text}")
 
 
-def _first_lines(text: str) -> str:
-    """Return DuckDB's message without its hints on DuckDB's own settings."""
-    return text.split("\n\n", 1)[0].strip().rstrip(".")
+def _is_whole(path: str) -> bool:
+    """Whether a Parquet file can be read to its end; other files are not looked at."""
+    if not path.endswith(".parquet") or not Path(path).exists():
+        return True
+    try:
+        with pq.ParquetFile(path) as file:
+            for _ in file.iter_batches():
+                pass
+    except (OSError, pa.ArrowException):
+        return False
+    return True
+
+
+def _naive_text(text: str, views: Iterable[View]) -> FStoreError:
+    name, _, value = text.split(NAIVE_MARK, 1)[1].partition(": ")
+    source = next(view.source for view in views if view.source is not None and view.source.name == name)
+    fix = 'Say which zone they are in: timezone="UTC", or one such as "Europe/Berlin".'
+    return source_error(NaiveTimestamp, source, f"has times without a zone: {value}. {fix}")

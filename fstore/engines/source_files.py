@@ -19,15 +19,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from fstore.definitions.source import CsvSource, Source
-from fstore.errors import (
-    NaiveTimestamp,
-    SourceError,
-    SourceMissing,
-    SourceSchemaDrift,
-    SourceUnreadable,
-    StoreCorrupt,
-    StoreUnavailable,
-)
+from fstore.errors import SourceError, SourceMissing, SourceUnreadable, StoreCorrupt, StoreUnavailable
 from fstore.filesystem import is_remote, open_filesystem
 
 _WILDCARD = re.compile(r"[*?\[]")
@@ -214,31 +206,3 @@ def _footer(filesystem: pafs.FileSystem, file: SourceFile) -> pa.Schema:
     if len(_FOOTERS) >= _REMEMBERED:
         _FOOTERS.clear()
     return _FOOTERS.setdefault((filesystem.type_name, file), schema.remove_metadata())
-
-
-# -- times ------------------------------------------------------------------------------------------------------------
-
-
-def check_time_columns(source: Source, columns: Sequence[str], naive: Sequence[str], dates: Sequence[str]) -> None:
-    """Check that a source's time columns exist and that no time lacks a zone.
-
-    ``naive`` and ``dates`` are the columns that are timestamps without a zone, or dates.
-    """
-    for setting, name in (("event_time", source.event_time), ("updated_at", source.updated_at)):
-        if name is not None and name not in columns:
-            raise source_error(
-                SourceSchemaDrift,
-                source,
-                f"has {setting} {name!r}, which is not a column of its files: {', '.join(columns)}",
-            )
-    if source.timezone is not None:
-        return
-    instants = [name for name in dates if name in (source.event_time, source.updated_at)]
-    if naive or instants:
-        names = ", ".join(repr(name) for name in (*naive, *instants))
-        raise source_error(
-            NaiveTimestamp,
-            source,
-            f'has times without a zone: {names}. Say which zone they are in: timezone="UTC", or one such as '
-            '"Europe/Berlin".',
-        )
