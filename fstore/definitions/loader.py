@@ -35,6 +35,9 @@ _MARK = MARK[1:]
 _LONGEST_MARK = 8_192
 _TICK_SECONDS = 0.05
 _ANSWER_SECONDS = 1.0
+_OWN_SECONDS = 10.0
+"""How long the child may take for itself: to start, and to put together what the modules declare."""
+
 _TRACE_LINE = re.compile(r'File "(.*)", line (\d+)')
 
 
@@ -168,7 +171,8 @@ class _Child:
             try:
                 while self.project is None and not self.late and self._listen(selector):
                     now = time.monotonic()
-                    self.late = now - self.heard > self.timeout or now > self.deadline
+                    patience = self.timeout if self.importing else max(self.timeout, _OWN_SECONDS)
+                    self.late = now - self.heard > patience or now > self.deadline
                 if self.late:
                     self._ask_for_the_line()
             finally:

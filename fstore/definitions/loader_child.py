@@ -142,8 +142,7 @@ class _Run:
         if isinstance(error, SystemExit):
             text = f"calls sys.exit({error.code!r}){during}; a definition module only declares."
             return _problem(where, line, text, "Remove the call.")
-        detail = " ".join("".join(traceback.format_exception_only(error)).split())
-        detail = detail if len(detail) <= _LONGEST_DETAIL else f"{detail[:_LONGEST_DETAIL]}…"
+        detail = _describe(error)
         fix = self.import_fix(error) if isinstance(error, ModuleNotFoundError) else ""
         ending = "" if detail.endswith(("?", "!", "…")) and not during else "."
         return _problem(where, line, f"raises {detail.rstrip('.')}{during}{ending}", fix)
@@ -197,6 +196,18 @@ def _environment() -> set[str]:
     """Return the folders, with a slash at the end, of the standard library, of installed packages and of fstore itself."""
     own = Path(__file__).parents[1]
     return {f"{own}/", *(f"{folder}/" for folder in sysconfig.get_paths().values())}
+
+
+def _describe(error: BaseException) -> str:
+    """Return an exception's type and message on one line, in the same words in every version of Python."""
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # noqa: BLE001  (the user's own __str__)
+        text = "(its text cannot be shown)"
+    detail = f"{name}: {text}" if text else name
+    return detail if len(detail) <= _LONGEST_DETAIL else f"{detail[:_LONGEST_DETAIL]}…"
 
 
 def _problem(file: str, line: int, text: str, fix: str = "") -> Problem:

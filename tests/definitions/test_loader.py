@@ -179,8 +179,8 @@ def test_modules_that_hang_crash_and_exit_are_named_and_the_rest_loads(write: Wr
 def test_the_time_for_all_modules_is_bounded(write: Write) -> None:
     directory = write({f"hangs_{number}.py": "while True: pass" for number in range(9)})
     started = time.monotonic()
-    project = load_project(directory, "shop", timeout=0.7)
-    assert time.monotonic() - started < 8
+    project = load_project(directory, "shop", timeout=1)
+    assert time.monotonic() - started < 10
     assert messages(project)[-1].startswith(f"definitions directory '{directory}' was not loaded: feature_defs/hangs_0.py, ")
     assert messages(project)[-1].endswith("used up the time for it. Solve that first, or raise the setting `load_timeout`.")
     assert project.transient
