@@ -289,3 +289,19 @@ def test_opening_a_client_imports_neither_airflow_nor_sqlglot_nor_pandas() -> No
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_rows_written_before_a_feature_was_added_read_as_null_in_it(publisher: Publisher) -> None:
+    before = make_step("grown", features=features(("n", "int64", 0)))
+    after = make_step("grown", features=features(("x", "string", "-"), ("n", "int64", 0)), fingerprint="grown-2")
+    publisher.register(before)
+    old, new = {day(0): [{"user_id": "u", "n": 1}]}, {day(1): [{"user_id": "u", "n": 2, "x": "new"}]}
+    publisher.bring_online(before, old, publisher.publish(before, old) or 0)
+    publisher.register(after)
+    client = Client(publisher.backends, clock=lambda: T0 + DAY)
+    entities = {"user_id": ["u", "v"]}
+    assert client.get_online_features(["grown:*"], entities).to_dict() == {**entities, "x": [None, "-"], "n": [1, 0]}
+    publisher.publish(after, new)
+    rows = {"user_id": ["u", "u", "v"], "event_timestamp": [T0 + DAY, T0 + 2 * DAY, T0 + 2 * DAY]}
+    table = client.get_historical_features(rows, ["grown:*"]).to_arrow()
+    assert (table["x"].to_pylist(), table["n"].to_pylist()) == ([None, "new", "-"], [1, 2, 0])

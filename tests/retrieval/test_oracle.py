@@ -26,7 +26,7 @@ KEYS = (Column(name="user_id", type="string"), Column(name="shop", type="int64")
 VIEWS = itertools.count()
 
 EXAMPLES = settings(
-    max_examples=40, deadline=None, phases=(Phase.explicit, Phase.generate, Phase.shrink),
+    max_examples=30, deadline=None, phases=(Phase.explicit, Phase.generate, Phase.shrink),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )  # fmt: skip
 """Every example publishes to the real registry and files (a fifth of a second), so the explaining phase is left out."""
