@@ -17,9 +17,11 @@ are not. Old schemas read as long as the caller knows their columns. This module
 from __future__ import annotations
 
 import hashlib
+import io
 import struct
 from collections.abc import Mapping, Sequence
-from itertools import pairwise, starmap
+from itertools import chain
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -93,10 +95,12 @@ class RowCodec:
         columns += [_column(batch, column.name, arrow_type(parse_type(column.type))) for column in self.features]
         if columns[0].null_count:
             raise StoreError(f"column {EVENT_TIMESTAMP!r} holds {columns[0].null_count} nulls: every row has its instant")
-        rows: list[bytes] = []
-        for start in range(0, batch.num_rows, self._layout.chunk_rows):
-            rows += self._layout.encode([_chunk(column, start, self._layout.chunk_rows) for column in columns], sequence)
-        return rows
+        size = self._layout.chunk_rows
+        if batch.num_rows <= size:
+            return self._layout.encode(columns, sequence)
+        starts = range(0, batch.num_rows, size)
+        chunks = (self._layout.encode([column.slice(start, size) for column in columns], sequence) for start in starts)
+        return list(chain.from_iterable(chunks))
 
     def tombstones(self, count: int, sequence: int) -> list[bytes]:
         """Return rows that say "nothing here" for keys whose last row a publication withdrew."""
@@ -198,11 +202,7 @@ class _Layout:
         header["sequence"], header["schema"] = sequence, self.id
         header["event_timestamp"] = instants.cast(pa.int64()).to_numpy()
         if features:
-            valid = np.ones((count, len(features)), np.bool_)
-            for index, array in enumerate(features):
-                if array.null_count:
-                    valid[:, index] = valid_mask(array)
-            records["valid"] = np.packbits(valid, axis=1, bitorder="little")
+            records["valid"] = _bitmaps(features, count)
         for index, cell in self.fixed.items():
             records[f"f{index}"] = cell.pack(features[index])
         cells = [cell.pack(features[index]) for index, cell in self.variable.items()]
@@ -334,8 +334,15 @@ def _combined(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     return pa.concat_arrays(combined.chunks) if isinstance(combined, pa.ChunkedArray) else combined
 
 
-def _chunk(array: pa.Array, start: int, rows: int) -> pa.Array:
-    return array.slice(start, rows) if start or len(array) > rows else array
+def _bitmaps(features: Sequence[pa.Array], count: int) -> npt.NDArray[np.uint8]:
+    """Return one bitmap per row: a bit per feature, set where there is a value."""
+    places = np.arange(len(features))
+    full = np.packbits(places >= 0, bitorder="little")
+    bitmaps = np.repeat(full[None, :], count, axis=0)
+    for index, array in enumerate(features):
+        if array.null_count:
+            bitmaps[:, index // 8] &= ~((~valid_mask(array)).view(np.uint8) << (index % 8))
+    return bitmaps
 
 
 def _is_text(type: pa.DataType) -> bool:
@@ -343,8 +350,11 @@ def _is_text(type: pa.DataType) -> bool:
 
 
 def _bytes_objects(array: pa.Array) -> list[bytes]:
-    """Slice one big buffer into a bytes object per value."""
-    data = bytes(data_of(array))
-    ends = offsets_of(array).tolist()
-    slices = starmap(slice, pairwise(ends))
-    return list(map(data.__getitem__, slices))
+    """Slice one big buffer into a bytes object per value; Arrow's own conversions would import pandas."""
+    offsets = offsets_of(array)
+    lengths = np.diff(offsets)
+    if len(lengths) and lengths[0] and (lengths == lengths[0]).all():
+        values = data_of(array)[offsets[0] : offsets[-1]].view(np.dtype((np.void, int(lengths[0]))))
+        return cast("list[bytes]", values.tolist())
+    data = data_of(array)[offsets[0] : offsets[-1]].tobytes()
+    return list(map(io.BytesIO(data).read, lengths.tolist()))

@@ -137,10 +137,12 @@ class LmdbStore:
             if highest_key and reached < highest:
                 transaction.put(highest_key, highest)
             with transaction.cursor() as cursor:
-                winners = list(zip(keys, rows, strict=True))
-                if lowest < reached or not highest_key:
-                    stored = dict(cursor.getmulti(keys))
-                    winners = [(key, row) for key, row in winners if key not in stored or row[:8] > stored[key][:8]]
+                if lowest >= reached and highest_key:
+                    cursor.putmulti(zip(keys, rows, strict=True))
+                    return len(keys)
+                stored = dict(cursor.getmulti(keys))
+                pairs = zip(keys, rows, strict=True)
+                winners = [(key, row) for key, row in pairs if key not in stored or row[:8] > stored[key][:8]]
                 cursor.putmulti(winners)
                 return len(winners)
 
