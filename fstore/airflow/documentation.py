@@ -12,16 +12,16 @@ from fstore.plan.steps import AggregateStep, PythonStep, SqlStep, Step, ViewInpu
 
 
 def pipeline_doc(steps: Sequence[Step]) -> str:
-    """Return the documentation of a DAG: how to run it, then every view."""
+    """Return the documentation of a DAG: how to run it, then every view without its code."""
     how = (
         "Computes, checks and publishes the feature views below. Every run covers one interval. Use **Backfill** for a few "
         "intervals; to compute many at once, **Trigger** the DAG with `start` and `end` (both inclusive)."
     )
-    return "\n\n".join([how, *(view_doc(step) for step in steps)])
+    return "\n\n".join([how, *(view_doc(step, code=False) for step in steps)])
 
 
-def view_doc(step: Step) -> str:
-    """Return the documentation of one view."""
+def view_doc(step: Step, *, code: bool = True) -> str:
+    """Return the documentation of one view, with the SQL or Python that computes it."""
     facts = [
         f"defined in `{step.module}:{step.line}`",
         f"keys {', '.join(f'`{key.name}`' for key in step.keys)}",
@@ -32,7 +32,7 @@ def view_doc(step: Step) -> str:
     ]
     parts = [f"### {step.view}", step.description, "; ".join(fact for fact in facts if fact) + ".", _features(step)]
     reads = [f"- `{item.alias}`: {_describe_input(item)}" for item in step.inputs]
-    return "\n\n".join(part for part in [*parts, "\n".join(reads), _code(step)] if part)
+    return "\n\n".join(part for part in [*parts, "\n".join(reads), _code(step) if code else ""] if part)
 
 
 def _features(step: Step) -> str:

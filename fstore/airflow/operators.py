@@ -150,11 +150,14 @@ class ComputeOperator(ViewOperator):
 
         run = run_facts(context)
         with airflow_errors(), open_project(self._settings) as backends:
-            own = own_intervals(self._step, run)
-            intervals = self._with_catch_up(backends, own) if run.is_scheduled else own
-            if not intervals:
+            intervals = own_intervals(self._step, run)
+            if not intervals and not run.is_scheduled:
                 raise AirflowSkipException(_nothing_to_do(self._step, run))
             (step,) = prepare_steps(backends, load_plan(backends.settings).project, [self.view])
+            if run.is_scheduled:
+                intervals = self._with_catch_up(backends, step, intervals)
+            if not intervals:
+                raise AirflowSkipException(_nothing_to_do(self._step, run))
             sql = getattr(step, "sql", "")
             self.log.info("Computing %d interval(s) of %s: %s\n%s", len(intervals), self.view, _spans(intervals), sql)
             run_id = f"{run.dag_id}/{run.run_id}"
@@ -166,11 +169,11 @@ class ComputeOperator(ViewOperator):
         self.log.info("Attempt %d: %d row(s) of %s", computed.attempt, computed.rows, _spans(computed.intervals))
         return computed.attempt
 
-    def _with_catch_up(self, backends: Backends, own: Sequence[Interval]) -> list[Interval]:
+    def _with_catch_up(self, backends: Backends, step: Step, own: Sequence[Interval]) -> list[Interval]:
         from fstore.runtime.due import due_intervals
 
         limit = backends.settings.max_catch_up
-        due = due_intervals(backends.registry, self._step, now=datetime.now(UTC), limit=limit)
+        due = due_intervals(backends.registry, step, now=datetime.now(UTC), limit=limit)
         late = [interval for interval in due.intervals if interval not in own]
         if late:
             self.log.info("Also computing %d unpublished or stale interval(s): %s", len(late), _spans(late))

@@ -61,6 +61,7 @@ class DagRun(msgspec.Struct, frozen=True, kw_only=True):
     logical_date: datetime | None = None
     data_interval_start: datetime | None = None
     data_interval_end: datetime | None = None
+    partition_key: str | None = None
     conf: dict[str, object] | None = None
 
     @property

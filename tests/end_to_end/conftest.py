@@ -74,12 +74,11 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
             environ["ONLINE_OF_SECOND_PROJECT"] = url
             create(load_settings(root, environ={}, project="outlet", online_url=url))
         with LocalAirflow(root, environ=environ, users={"admin": "admin", "viewer": "viewer"}) as airflow:
-            admin = airflow.client()
+            admin, viewer = airflow.client(), airflow.client("viewer")
             admin.wait_for_dags([*SHOP, "consumer"])
-            yield Shop(
-                airflow=airflow, admin=admin, viewer=airflow.client("viewer"), settings=settings, redis=redis,
-                live_since=live_since,
-            )  # fmt: skip
+            yield Shop(airflow=airflow, admin=admin, viewer=viewer, settings=settings, redis=redis, live_since=live_since)
+            admin.close()
+            viewer.close()
 
 
 def create(settings: object) -> None:
