@@ -8,6 +8,7 @@ query gets a cursor of its own, so that no relation of one query is ever visible
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
@@ -101,10 +102,10 @@ class SpillDirectory:
             self.path = Path(tempfile.mkdtemp(prefix="duckdb-", dir=parent)).resolve()
             self._lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
         except OSError as error:
-            raise OutOfSpace(
-                f"no temporary files can be written to {parent}: {error}. Give this user write permission and free space "
-                "there, or set FSTORE_SPILL_DIR."
-            ) from error
+            problem = f"no temporary files can be written to {parent}: {error}."
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise OutOfSpace(f"{problem} Free space there, then run again.") from error
+            raise SettingsError(f"{problem} Give this user write permission there, or set FSTORE_SPILL_DIR.") from error
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         for other in parent.glob("duckdb-*"):
             _delete_abandoned(other)

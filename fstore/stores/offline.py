@@ -280,6 +280,8 @@ class LocalOfflineStore(_Files):
         if not target.parent.is_dir():
             self.prepare_directory(PurePosixPath(relative).parent.as_posix())
         temporary = target.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}-{target.name}")
+        with self._errors(relative):  # a directory that refuses writes is better found before hours of computing
+            temporary.touch()
         try:
             yield str(temporary)
             with self._errors(relative):
@@ -335,7 +337,7 @@ def _store_error(error: OSError, relative: str, url: str) -> StoreError:
         return StoreReadOnly(f"{where} refuses access: {error}. Give this user read and write permission there.")
     if error.errno in _FULL:
         return StoreFull(f"{where} has no room left: {error}. Free disk space or raise the quota, then run again.")
-    if isinstance(error, FileNotFoundError) and "bucket" in text.lower() and "does not exist" in text.lower():
+    if "NO_SUCH_BUCKET" in text or (isinstance(error, FileNotFoundError) and text.startswith("Bucket ")):
         return StoreMissing(f"{where} has no bucket: {error}. Create the bucket, or correct FSTORE_OFFLINE_URL.")
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return StoreCorrupt(_gone(relative, url))
