@@ -37,7 +37,7 @@ History = list[tuple[int, Interval, Rows]]
 
 def newest_due(step: Step, t: datetime) -> Interval | None:
     found = None
-    for number in range(-1, DAYS + 3):
+    for number in range(-1, DAYS + 20):
         interval = day(number)
         if interval.start >= step.start and (step.end is None or interval.end <= step.end) and interval.end + step.lag <= t:
             found = interval
