@@ -11,6 +11,7 @@ import errno
 import hashlib
 import operator
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TypeAlias, TypeVar
@@ -33,8 +34,9 @@ Result = TypeVar("Result")
 Work: TypeAlias = "Callable[[lmdb.Transaction[bytes]], Result]"
 
 _COMMIT_ROWS = 100_000
-_PREFIX_BYTES = 12
-_LONGEST_KEY = 511 - _PREFIX_BYTES
+_META = bytes(4)
+_HASHED = 1 << 31
+_LONGEST_KEY = 511 - len(_META)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # LMDB says EIO when a disk takes part of a write
 
 
@@ -75,14 +77,13 @@ class LmdbStore:
         """Write in commits of a bounded size, each synced, in the order in which keys lie in the tree."""
         if len(keys) != len(rows):
             raise ValueError(f"{len(keys)} keys were given for {len(rows)} rows")
-        keys = _row_keys(view, keys)
         if not all(map(operator.lt, keys, islice(keys, 1, None))):
             pairs = sorted(zip(keys, rows, strict=True))  # of two rows for one key, the newer comes last and stays
             keys, rows = [key for key, _ in pairs], [row for _, row in pairs]
         written = 0
         for start in range(0, len(keys), _COMMIT_ROWS):
-            end = start + _COMMIT_ROWS
-            written += self._write(_highest_key(view), keys[start:end], rows[start:end])
+            part = slice(start, start + _COMMIT_ROWS)
+            written += self._run(partial(self._compare_and_set, view, keys[part], rows[part]), write=True)
             self._environment(create=False).unmap_pages()
         return written
 
@@ -92,13 +93,14 @@ class LmdbStore:
 
     def read_view(self, view: OnlineView, keys: Sequence[bytes]) -> ViewRows:
         """Return rows and floor from one read transaction."""
-        stored_keys = _row_keys(view, keys)
 
         def read(transaction: lmdb.Transaction[bytes]) -> ViewRows:
             self._check_created(transaction)
             get = transaction.get
-            floor = decode_floor(get(_floor_key(view)))
-            return ViewRows(floor=floor, rows=[get(key) for key in stored_keys])
+            number = get(_meta_key("number", view))
+            stored_keys = [] if number is None else _row_keys(number, keys)
+            rows = [get(key) for key in stored_keys] or [None] * len(keys)
+            return ViewRows(floor=decode_floor(get(_meta_key("floor", view))), rows=rows)
 
         return self._run(read)
 
@@ -108,7 +110,15 @@ class LmdbStore:
 
     def raise_floor(self, view: OnlineView, floor: Floor) -> None:
         """Raise the floor in a transaction of its own."""
-        self._write(None, [_floor_key(view)], [encode_floor(floor)])
+        value, key = encode_floor(floor), _meta_key("floor", view)
+
+        def raise_it(transaction: lmdb.Transaction[bytes]) -> None:
+            self._check_created(transaction)
+            stored = transaction.get(key)
+            if stored is None or value[:8] > stored[:8]:
+                transaction.put(key, value)
+
+        self._run(raise_it, write=True)
 
     def close(self) -> None:
         """Release the environment, which closes with its last user in this process."""
@@ -121,32 +131,31 @@ class LmdbStore:
 
     @property
     def _id_key(self) -> bytes:
-        return _prefix("id", self.project)
+        return _meta_key("id", self.project)
 
-    def _write(self, highest_key: bytes | None, keys: Sequence[bytes], rows: Sequence[bytes]) -> int:
-        """Put the pairs that are newer than what is there, in one synced commit.
+    def _compare_and_set(
+        self, view: OnlineView, keys: Sequence[bytes], rows: Sequence[bytes], transaction: lmdb.Transaction[bytes]
+    ) -> int:
+        """Put the rows that are newer than what is there.
 
-        The highest sequence ever written to a view lies under ``highest_key``: rows that are not below it are not below any
-        row there, and need no look at what they replace.
+        The highest sequence ever written to the view is kept beside them: rows that are not below it are not below any row
+        there, and need no look at what they replace.
         """
-        lowest, highest = min(rows)[:8], max(rows)[:8]
-
-        def compare_and_set(transaction: lmdb.Transaction[bytes]) -> int:
-            self._check_created(transaction)
-            reached = transaction.get(highest_key, b"") if highest_key else highest
-            if highest_key and reached < highest:
-                transaction.put(highest_key, highest)
-            with transaction.cursor() as cursor:
-                if lowest >= reached and highest_key:
-                    cursor.putmulti(zip(keys, rows, strict=True))
-                    return len(keys)
-                stored = dict(cursor.getmulti(keys))
-                pairs = zip(keys, rows, strict=True)
-                winners = [(key, row) for key, row in pairs if key not in stored or row[:8] > stored[key][:8]]
-                cursor.putmulti(winners)
-                return len(winners)
-
-        return self._run(compare_and_set, write=True)
+        self._check_created(transaction)
+        stored_keys = _row_keys(_view_number(view, transaction), keys)
+        lowest, highest, highest_key = min(rows)[:8], max(rows)[:8], _meta_key("highest", view)
+        reached = transaction.get(highest_key, b"")
+        if reached < highest:
+            transaction.put(highest_key, highest)
+        with transaction.cursor() as cursor:
+            if lowest >= reached:
+                cursor.putmulti(zip(stored_keys, rows, strict=True))
+                return len(rows)
+            stored = dict(cursor.getmulti(stored_keys))
+            pairs = zip(stored_keys, rows, strict=True)
+            winners = [(key, row) for key, row in pairs if key not in stored or row[:8] > stored[key][:8]]
+            cursor.putmulti(winners)
+            return len(winners)
 
     def _check_created(self, transaction: lmdb.Transaction[bytes]) -> None:
         if transaction.get(self._id_key) is None:
@@ -227,22 +236,29 @@ class LmdbStore:
 # -- keys -------------------------------------------------------------------------------------------------------------
 
 
-def _prefix(*parts: object) -> bytes:
-    return hashlib.sha256("\0".join(map(str, parts)).encode()).digest()[:_PREFIX_BYTES]
+# Every key begins with the number of its view, in the order in which views came to be: a new view or generation is filled at
+# the end of the tree, where LMDB fills its pages. Number 0 is what is known about the views and the store.
 
 
-def _floor_key(view: OnlineView) -> bytes:
-    return _prefix("floor", view.project, view.view, view.generation)
+def _meta_key(what: str, of: OnlineView | str) -> bytes:
+    names = (of,) if isinstance(of, str) else (of.project, of.view, str(of.generation))
+    return _META + hashlib.sha256("\0".join((what, *names)).encode()).digest()
 
 
-def _highest_key(view: OnlineView) -> bytes:
-    return _prefix("highest", view.project, view.view, view.generation)
+def _view_number(view: OnlineView, transaction: lmdb.Transaction[bytes]) -> bytes:
+    """Return the number of a view, given at its first write."""
+    key, last_key = _meta_key("number", view), _meta_key("last number", "")
+    number = transaction.get(key)
+    if number is None:
+        number = (int.from_bytes(transaction.get(last_key, b""), "big") + 1).to_bytes(len(_META), "big")
+        transaction.put(key, number)
+        transaction.put(last_key, number)
+    return number
 
 
-def _row_keys(view: OnlineView, keys: Sequence[bytes]) -> list[bytes]:
-    """Prefix keys with their view; those longer than LMDB allows are hashed, under a prefix of their own."""
-    prefix = _prefix("row", view.project, view.view, view.generation)
+def _row_keys(number: bytes, keys: Sequence[bytes]) -> list[bytes]:
+    """Prefix keys with the number of their view; those longer than LMDB allows are hashed and lie apart."""
     if max(map(len, keys), default=0) <= _LONGEST_KEY:
-        return [prefix + key for key in keys]
-    hashed = _prefix("hashed row", view.project, view.view, view.generation)
-    return [prefix + key if len(key) <= _LONGEST_KEY else hashed + hashlib.sha256(key).digest() for key in keys]
+        return [number + key for key in keys]
+    hashed = (int.from_bytes(number, "big") | _HASHED).to_bytes(len(_META), "big")
+    return [number + key if len(key) <= _LONGEST_KEY else hashed + hashlib.sha256(key).digest() for key in keys]

@@ -9,7 +9,7 @@ snapshot views below it as absent. The store knows nothing of features, ttl or w
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Protocol, TypeAlias
@@ -113,7 +113,8 @@ def apply_rows(
 ) -> AppliedRows:
     """Write the rows of a publication: key columns, ``event_timestamp`` and features, in bounded memory.
 
-    ``progress`` is told the number of rows done so far after each chunk. When this returns all rows are acknowledged.
+    ``progress`` is told the number of rows done so far after each chunk. The batches are taken in another thread, one at a
+    time. When this returns all rows are acknowledged.
     """
     written = done = 0
     with closing(_encoded(codec, _chunks(batches), sequence)) as chunks:
@@ -161,21 +162,18 @@ def decode_floor(value: bytes | None) -> Floor | None:
     return Floor(sequence=row_sequence(value), end=_EPOCH + timedelta(microseconds=micros))
 
 
-def _encoded(codec: RowCodec, chunks: Iterable[pa.Table], sequence: int) -> Generator[Encoded, None, None]:
-    """Encode chunks, each while the one before it is being written: packing leaves Python alone for most of its time."""
+def _encoded(codec: RowCodec, chunks: Iterator[pa.Table], sequence: int) -> Generator[Encoded, None, None]:
+    """Read and encode chunks in a thread, each while the one before it is written; both release the GIL for long."""
 
-    def encode(chunk: pa.Table) -> Encoded:
-        return codec.encode_keys(chunk), codec.encode_rows(chunk, sequence)
+    def encode_next() -> Encoded | None:
+        chunk = next(chunks, None)
+        return None if chunk is None else (codec.encode_keys(chunk), codec.encode_rows(chunk, sequence))
 
     with ThreadPoolExecutor(1, "fstore-encode") as encoder:
-        ahead: Future[Encoded] | None = None
-        for chunk in chunks:
-            coming = encoder.submit(encode, chunk)
-            if ahead is not None:
-                yield ahead.result()
-            ahead = coming
-        if ahead is not None:
-            yield ahead.result()
+        ahead = encoder.submit(encode_next)
+        while (encoded := ahead.result()) is not None:
+            ahead = encoder.submit(encode_next)
+            yield encoded
 
 
 def _chunks(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
