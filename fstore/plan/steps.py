@@ -173,7 +173,7 @@ class AggregateStep(_Step, frozen=True, kw_only=True, tag="aggregate"):
 
     ``sql`` reads relations ``events`` (the source's columns; rows without a null key or time, ``event_time`` as an instant)
     and ``intervals(interval_start, interval_end)``, and gives the key columns, ``event_timestamp`` and the features, one row
-    per interval and key that has an event in the longest window, ordered by event_timestamp and keys. ``single_sql`` gives
+    per interval and key that has an event in the longest window. ``single_sql`` gives
     the same for exactly one interval, faster. ``empty_sql`` is a SELECT without FROM that gives the
     features of the view's empty row; its values are kept in ``Feature.empty`` by :func:`with_empty_row`.
     """

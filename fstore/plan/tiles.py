@@ -2,8 +2,10 @@
 
 Takes the SELECT that prepares events (columns ``k0…`` keys, ``instant`` in microseconds, ``a0…`` arguments), the windows'
 lengths in microseconds, longest first, and the states needed. Gives a query with a row per interval and key: the keys,
-``interval_end`` and a column per state and window, ordered by interval and keys. What a feature makes of its states is not
-decided here.
+``interval_end`` and a column per state and window. What a feature makes of its states is not decided here.
+
+Joins with what is small (segments, frames) are outer joins where an inner one would do: DuckDB then knows that they drop no
+row, and keeps the small side in memory instead of the large one.
 """
 
 from __future__ import annotations
@@ -13,34 +15,31 @@ from typing import NamedTuple
 
 from fstore.definitions.aggregation import Function
 
+COUNTER_BITS = 42
+"""Width of one counter where several are added up as parts of one 128-bit integer."""
+
+COUNTERS_PER_PACK = 3
+
 
 class State(NamedTuple):
-    """What is kept of the events of a segment: a mergeable aggregate of one argument, or the number of ``events``."""
+    """What is kept of the events of a segment: a mergeable aggregate of one argument, or the number of all events."""
 
-    kind: Function | str
+    function: Function
     argument: str = ""
 
     @property
     def column(self) -> str:
         """The name of the state's column."""
-        return f"{self.kind}_{self.argument}" if self.argument else f"{self.kind}_all"
+        return f"{self.function}_{self.argument or 'all'}"
 
     def aggregate(self, condition: str = "") -> str:
         """Return the aggregate of the events for which a condition holds."""
-        if self.kind == "last":
+        if self.function == "last":
             # The newest value, and of several at one instant the greatest: structs compare field by field.
-            present = f"{self.argument} IS NOT NULL"
-            return (
-                f"max({{'at': instant, 'v': {self.argument}}}) FILTER ({' AND '.join(filter(None, (present, condition)))})"
-            )
-        call = "count(*)" if self.kind == "events" else f"{self.kind}({self.argument})"
+            conditions = " AND ".join(filter(None, (f"{self.argument} IS NOT NULL", condition)))
+            return f"max({{'at': instant, 'v': {self.argument}}}) FILTER ({conditions})"
+        call = f"{self.function}({self.argument or '*'})"
         return f"{call} FILTER ({condition})" if condition else call
-
-    def merge(self, frame: str) -> str:
-        """Return the aggregate of states over a frame of segments."""
-        if self.kind in ("events", "count"):
-            return f"CAST(sum({self.column}) OVER {frame} AS BIGINT)"
-        return f"{'max' if self.kind == 'last' else self.kind}({self.column}) OVER {frame}"
 
 
 class StateRef(NamedTuple):
@@ -55,8 +54,7 @@ class StateRef(NamedTuple):
         return f"{self.state.column}_w{self.window}"
 
 
-EVENTS_IN_LONGEST = StateRef(State("events"), 0)
-"""The number of events in the longest window, which comes first: a key without any has no row."""
+ALL_EVENTS = State("count")
 
 
 def single_states(source: str, keys: Sequence[str], windows: Sequence[int], needed: Sequence[StateRef]) -> str:
@@ -70,33 +68,84 @@ FROM (
 )
 CROSS JOIN (SELECT interval_end, epoch_us(interval_end) AS end_instant FROM intervals)
 WHERE instant >= end_instant - {windows[0]} AND instant < end_instant
-GROUP BY {", ".join(keys)}, interval_end
-ORDER BY interval_end, {", ".join(keys)}"""
+GROUP BY {", ".join(keys)}, interval_end"""
 
 
 def range_states(source: str, keys: Sequence[str], windows: Sequence[int], needed: Sequence[StateRef]) -> str:
     """Return the query for many intervals, by tiles."""
-    refs = list(dict.fromkeys([EVENTS_IN_LONGEST, *needed]))
-    states = list(dict.fromkeys(ref.state for ref in refs))
+    states = list(dict.fromkeys([ALL_EVENTS, *(ref.state for ref in needed)]))
+    columns = _sliding_columns(states)
+    slides = dict.fromkeys([(columns[0], 0), *((_holder(columns, ref.state), ref.window) for ref in needed)])
+    slid = [f"{column.merge} OVER w{window} AS {column.name}_w{window}" for column, window in slides]
+    results = [f"{_holder(columns, ref.state).value(ref)} AS {ref.column}" for ref in needed]
     return f"""WITH
 {_segments(windows)},
 {_tiles(source, keys, states)},
-{_cells(keys, states)},
+{_cells(keys, columns)},
 windowed AS (
   SELECT
-    {_list(["k", "position", *(f"{ref.state.merge(f'w{ref.window}')} AS {ref.column}" for ref in refs)], 4)}
+    {_list(["k", "position", *slid], 4)}
   FROM cell
   LEFT JOIN frame USING (position)
   WINDOW
     {_list([_frame(index) for index in range(len(windows))], 4)}
 )
 SELECT
-  {_list([*keys, "interval_end", *(ref.column for ref in needed)])}
+  {_list([*keys, "interval_end", *results])}
 FROM windowed
 JOIN frame USING (position)
 JOIN key USING (k)
-WHERE {EVENTS_IN_LONGEST.column} IS NOT NULL
-ORDER BY position * (SELECT count(*) FROM key) + k"""
+WHERE {columns[0].name}_w0 IS NOT NULL"""
+
+
+class _Sliding(NamedTuple):
+    """A column that windows slide over: one state, or several counters packed into one integer to be added up at once."""
+
+    states: tuple[State, ...]
+
+    @property
+    def packed(self) -> bool:
+        return len(self.states) > 1
+
+    @property
+    def name(self) -> str:
+        return "_and_".join(state.column for state in self.states)
+
+    @property
+    def source(self) -> str:
+        """The column, from those of a tile."""
+        if not self.packed:
+            return self.name
+        parts = enumerate(self.states)
+        return " + ".join(f"(CAST({state.column} AS HUGEINT) << {index * COUNTER_BITS})" for index, state in parts)
+
+    @property
+    def merge(self) -> str:
+        """The aggregate that merges values of the column."""
+        function = {"count": "sum", "last": "max"}.get(self.states[0].function, self.states[0].function)
+        return f"{function}({self.name})"
+
+    def value(self, ref: StateRef) -> str:
+        """Return a state over a window, from the merged column."""
+        merged = f"{self.name}_w{ref.window}"
+        if ref.state.function != "count":
+            return merged
+        shift = self.states.index(ref.state) * COUNTER_BITS
+        return (
+            f"CAST(({merged} >> {shift}) & {2**COUNTER_BITS - 1} AS BIGINT)" if self.packed else f"CAST({merged} AS BIGINT)"
+        )
+
+
+def _sliding_columns(states: Sequence[State]) -> list[_Sliding]:
+    """Return the columns to slide over; the first one counts all events. Sliding costs more than all else."""
+    counters = [state for state in states if state.function == "count"]
+    starts = range(0, len(counters), COUNTERS_PER_PACK)
+    packs = [_Sliding(tuple(counters[start : start + COUNTERS_PER_PACK])) for start in starts]
+    return [*packs, *(_Sliding((state,)) for state in states if state.function != "count")]
+
+
+def _holder(columns: Sequence[_Sliding], state: State) -> _Sliding:
+    return next(column for column in columns if state in column.states)
 
 
 def _segments(windows: Sequence[int]) -> str:
@@ -105,18 +154,19 @@ def _segments(windows: Sequence[int]) -> str:
         f"  JOIN boundary start{index} ON start{index}.instant = stop.instant - {window}"
         for index, window in enumerate(windows)
     )
-    offsets = _list([f"stop.position - start{index}.position AS before{index}" for index in range(len(windows))], 4)
+    before = [f"CAST(stop.position - start{index}.position AS INTEGER) AS before{index}" for index in range(len(windows))]
     return f"""-- Every interval's end and every window's start, in order.
 boundary AS (
-  SELECT instant, CAST(row_number() OVER (ORDER BY instant) - 1 AS INTEGER) AS position, lead(instant) OVER (ORDER BY instant) AS next_instant
+  SELECT
+    instant,
+    CAST(row_number() OVER (ORDER BY instant) - 1 AS INTEGER) AS position,
+    lead(instant) OVER (ORDER BY instant) AS next_instant
   FROM (SELECT DISTINCT epoch_us(interval_end) - unnest([0, {", ".join(map(str, windows))}]) AS instant FROM intervals)
 ),
 -- How many segments before its end an interval's windows begin.
 frame AS (
   SELECT
-    stop.position,
-    interval_end,
-    {offsets}
+    {_list(["stop.position", "interval_end", *before], 4)}
   FROM intervals
   JOIN boundary stop ON stop.instant = epoch_us(interval_end)
 {starts}
@@ -141,6 +191,7 @@ step AS (
 lookup AS (
   SELECT
     position,
+    reach,
     instant AS from_instant,
     next_instant AS to_instant,
     unnest(range((instant - origin) // length, (next_instant - 1 - origin) // length + 1)) AS step_number
@@ -150,54 +201,53 @@ lookup AS (
 
 
 def _tiles(source: str, keys: Sequence[str], states: Sequence[State]) -> str:
-    """Return the CTEs that aggregate events per key and segment, and number the keys in their order."""
+    """Return the CTEs that aggregate events per key and segment, and number the keys."""
     listed = ", ".join(keys)
     return f"""tile AS MATERIALIZED (
   SELECT
-    {_list([*keys, "position", *(f"{state.aggregate()} AS {state.column}" for state in states)], 4)}
+    {_list([*keys, "position", "reach", *(f"{state.aggregate()} AS {state.column}" for state in states)], 4)}
   FROM (
-    SELECT *, (instant - (SELECT origin FROM step)) // (SELECT length FROM step) AS step_number
+    SELECT *, (instant - (SELECT origin FROM step)) // (SELECT length FROM step) AS at_step
     FROM ({source})
   )
-  JOIN lookup USING (step_number)
-  WHERE instant >= from_instant AND instant < to_instant
-  GROUP BY {listed}, position
+  LEFT JOIN lookup ON step_number = at_step AND instant >= from_instant AND instant < to_instant
+  GROUP BY {listed}, position, reach
 ),
 key AS MATERIALIZED (
-  SELECT {listed}, row_number() OVER (ORDER BY {listed}) - 1 AS k
+  SELECT {listed}, CAST(row_number() OVER () AS UINTEGER) AS k
   FROM (SELECT DISTINCT {listed} FROM tile)
 )"""
 
 
-def _cells(keys: Sequence[str], states: Sequence[State]) -> str:
+def _cells(keys: Sequence[str], columns: Sequence[_Sliding]) -> str:
     """Return the CTEs of the rows that windows slide over: each tile, and the empty segments that follow it in its run.
 
-    A run is a stretch of segments in which a key has tiles, or had some that a window still holds.
+    A run is a stretch of segments in which a key has tiles, or had some that a window still holds. Events of no window
+    have no position, hence no cells.
     """
-    here = [f"CASE WHEN step_from_tile = 0 THEN {state.column} END AS {state.column}" for state in states]
-    listed = ", ".join(state.column for state in states)
+    listed = ", ".join(column.name for column in columns)
+    here = [f"CASE WHEN after_tile = 0 THEN {column.name} END AS {column.name}" for column in columns]
     return f"""followed AS (
   SELECT
-    k, position, reach, {listed},
+    k, position, reach,
+    {_list([column.source if not column.packed else f"{column.source} AS {column.name}" for column in columns], 4)},
     lead(position) OVER neighbours AS next_position,
     lag(reach) OVER neighbours AS reached
   FROM tile
   JOIN key USING ({", ".join(keys)})
-  JOIN segment USING (position)
   WINDOW neighbours AS (PARTITION BY k ORDER BY position)
 ),
 stretch AS (
   SELECT
     k, position, {listed},
-    coalesce(least(next_position, reach + 1), reach + 1) - position AS segments,
+    least(next_position, reach + 1) - position AS segments,
     max(CASE WHEN reached >= position THEN NULL ELSE position END) OVER (PARTITION BY k ORDER BY position) AS run
   FROM followed
 ),
 cell AS (
   SELECT
-    k, run, CAST(position + step_from_tile AS INTEGER) AS position,
-    {_list(here, 4)}
-  FROM (SELECT *, unnest(range(segments)) AS step_from_tile FROM stretch)
+    {_list(["k", "run", "CAST(position + after_tile AS INTEGER) AS position", *here], 4)}
+  FROM (SELECT *, unnest(range(segments)) AS after_tile FROM stretch)
 )"""
 
 

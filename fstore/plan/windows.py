@@ -30,7 +30,7 @@ from fstore.plan.audits import sql_literal
 from fstore.plan.inference import sql_type
 from fstore.plan.sql import quoted
 from fstore.plan.steps import EVENT_TIMESTAMP
-from fstore.plan.tiles import State, StateRef, range_states, single_states
+from fstore.plan.tiles import ALL_EVENTS, State, StateRef, range_states, single_states
 from fstore.types import parse_type
 
 
@@ -60,8 +60,8 @@ class WindowExpression(msgspec.Struct, frozen=True, kw_only=True):
 class WindowQueries(msgspec.Struct, frozen=True, kw_only=True):
     """The SQL of a view's windows: ``range`` for any number of intervals, ``single`` for exactly one.
 
-    Both give the keys, ``event_timestamp`` (the interval's end) and the columns asked for, ordered by event_timestamp and
-    keys, a row for each interval and key with an event in the longest window.
+    Both give the keys, ``event_timestamp`` (the interval's end) and the columns asked for: a row for each interval
+    and key with an event in the longest window, in any order.
     """
 
     range: str
@@ -132,7 +132,7 @@ def _argument(feature: WindowFeature, arguments: Sequence[str]) -> str | None:
 def _states(feature: WindowFeature, value: str | None, window: int) -> tuple[StateRef, ...]:
     """Return the states that a feature is made of."""
     if value is None:
-        return (StateRef(State("events"), window),)
+        return (StateRef(ALL_EVENTS, window),)
     if feature.function == "avg":
         return (StateRef(State("sum", value), window), StateRef(State("count", value), window))
     return (StateRef(State(feature.function, value), window),)
