@@ -88,6 +88,15 @@ class DagImportError(msgspec.Struct, frozen=True, kw_only=True):
     stack_trace: str
 
 
+class _Component(msgspec.Struct):
+    status: str | None = None
+    latest_scheduler_heartbeat: str | None = None
+
+
+class _Health(msgspec.Struct):
+    scheduler: _Component
+
+
 class PlannedRun(msgspec.Struct, frozen=True, kw_only=True):
     """A run that a backfill would create."""
 
@@ -196,8 +205,18 @@ class AirflowClient:
         while not (run := self.run(dag_id, run_id)).finished:
             if time.monotonic() > deadline:
                 raise AirflowError(f"run {run_id!r} of {dag_id!r} is still {run.state!r} after {timeout:.0f} s")
+            self.check_scheduler()
             time.sleep(0.5)
         return run
+
+    def check_scheduler(self) -> None:
+        """Raise AirflowError when the scheduler has stopped, so that nobody waits for it."""
+        scheduler = self._get("/api/v2/monitor/health", _Health).scheduler
+        if scheduler.status == "unhealthy":
+            raise AirflowError(
+                f"Airflow's scheduler has stopped; its last heartbeat was at {scheduler.latest_scheduler_heartbeat}. Its log says "
+                "why (standalone.log in the Airflow home)."
+            )
 
     def task_instances(self, dag_id: str, run_id: str) -> dict[str, TaskState]:
         """Return the tasks of a run by task id."""
@@ -273,6 +292,7 @@ class AirflowClient:
                 raise AirflowError(
                     f"backfill {backfill_id} of {backfill.dag_id!r}: {finished} of {len(runs)} runs ended in {timeout:.0f} s"
                 )
+            self.check_scheduler()
             time.sleep(0.5)
 
     # -- requests -----------------------------------------------------------------------------------------------------
