@@ -18,7 +18,8 @@ import pyarrow.fs as pafs
 
 from fstore.arrow import TIMESTAMP, type_text
 from fstore.definitions.source import Source
-from fstore.engines.duckdb_sources import Part, Scan, SourceReader
+from fstore.engines.duckdb_scan import Part, Scan
+from fstore.engines.duckdb_sources import SourceReader
 from fstore.engines.duckdb_types import file_list, instant_literal, quoted, sql_type
 from fstore.engines.engine import (
     ArrowRelation,
@@ -33,10 +34,11 @@ from fstore.errors import SourceError
 from fstore.interval import Interval, merge_intervals
 from fstore.plan.steps import EVENT_TIMESTAMP
 
-MAX_BRANCHES = 16
+MAX_BRANCHES = 4
 """Groups of files with equal ranges that become branches of a UNION; more are joined with a table of ranges."""
 
 ArrowSource: TypeAlias = pa.Table | pads.Dataset
+_Span: TypeAlias = tuple[datetime | None, datetime]
 _Conditions = Callable[[Part], Iterator[str]]
 
 
@@ -80,7 +82,7 @@ def ignored_rows_view(alias: str, relation: EventRelation, sources: SourceReader
         yield from part.bounds(time, relation.start, relation.end)
         yield "(" + " OR ".join(f"{part.fields[key].sql} IS NULL" for key in keys) + ")" if keys else "false"
 
-    return _scan_view(alias, scan, [time], conditions)
+    return _scan_view(alias, scan, [time], conditions, (relation.start, relation.end))
 
 
 def _event_view(alias: str, relation: EventRelation, scan: Scan) -> View:
@@ -95,7 +97,7 @@ def _event_view(alias: str, relation: EventRelation, scan: Scan) -> View:
         for key in keys:
             yield f"{part.fields[key].sql} IS NOT NULL"
 
-    return _scan_view(alias, scan, wanted, conditions)
+    return _scan_view(alias, scan, wanted, conditions, (relation.start, relation.end))
 
 
 def _event_time(relation: EventRelation) -> str:
@@ -117,7 +119,7 @@ def _dimension_view(alias: str, relation: DimensionRelation, scan: Scan) -> View
         for key in keys:
             yield f"{part.fields[key].sql} IS NOT NULL"
 
-    view = _scan_view(alias, scan, list(scan.columns), conditions)
+    view = _scan_view(alias, scan, list(scan.columns), conditions, (None, relation.end))
     if updated is None or not keys:
         return view
     ties = [name for name in scan.columns if name not in (*keys, updated)]
@@ -126,14 +128,16 @@ def _dimension_view(alias: str, relation: DimensionRelation, scan: Scan) -> View
     return msgspec.structs.replace(view, select=f"SELECT * FROM ({view.select}) QUALIFY {newest}")
 
 
-def _scan_view(alias: str, scan: Scan, columns: Sequence[str], conditions: _Conditions) -> View:
+def _scan_view(
+    alias: str, scan: Scan, columns: Sequence[str], conditions: _Conditions, span: tuple[datetime | None, datetime]
+) -> View:
     selects: list[str] = []
     objects: dict[str, ArrowSource] = {}
     for index, part in enumerate(scan.parts):
-        origin = part.relation
-        if part.dataset is not None:
+        origin = part.origin(*span)
+        if isinstance(origin, pads.Dataset):
             name = f"__{alias}_{index}"
-            objects[name] = part.dataset
+            objects[name] = origin
             origin = quoted(name)
         listed = ", ".join(f"{part.fields[column].sql} AS {quoted(column)}" for column in columns)
         where = " AND ".join(conditions(part))

@@ -91,6 +91,11 @@ def logical_type(sql: str) -> str:
     return f"unsupported({name})"
 
 
+def date_field_sql(column: str, timezone: str | None) -> str:
+    """Return the instant at which a date begins in a zone."""
+    return f"timezone({text_literal(timezone or 'UTC')}, CAST({quoted(column)} AS TIMESTAMP))"
+
+
 def brief(error: Exception) -> str:
     """Return DuckDB's message without its hints on DuckDB's own settings."""
     return str(error).split("\n\n", 1)[0].strip().rstrip(".")

@@ -13,8 +13,8 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fstore.engines.duckdb_csv import NAIVE_MARK
 from fstore.engines.duckdb_relations import View
-from fstore.engines.duckdb_sources import NAIVE_MARK
 from fstore.engines.duckdb_types import brief
 from fstore.engines.source_files import source_error
 from fstore.errors import ComputeError, FStoreError, NaiveTimestamp, OutOfSpace, SourceUnreadable, StoreCorrupt

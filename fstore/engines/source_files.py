@@ -35,6 +35,20 @@ class SourceFile(msgspec.Struct, frozen=True):
     changed_ns: int
 
 
+class Span(msgspec.Struct, frozen=True):
+    """The least and greatest time in a file, in microseconds as written: UTC, or of the file's own clock."""
+
+    low: int
+    high: int
+
+
+class Footer(msgspec.Struct, frozen=True):
+    """What a Parquet file says of itself: its physical schema, and the span of its time column where that is known."""
+
+    schema: pa.Schema
+    span: Span | None
+
+
 class SourceFiles(msgspec.Struct, frozen=True, kw_only=True):
     """The files of a source in order of path. ``base`` is the directory (or the file) that they were looked for in."""
 
@@ -145,16 +159,17 @@ def _glob_pattern(glob: str) -> re.Pattern[str]:
 # -- footers ----------------------------------------------------------------------------------------------------------
 
 
-def read_footers(source: Source, found: SourceFiles) -> list[pa.Schema]:
-    """Return the physical schema of every file, in order; those that are unchanged come from memory.
+def read_footers(source: Source, found: SourceFiles) -> list[Footer]:
+    """Return what the footer of every file says, in order; footers of files that have not changed come from memory.
 
     Raises SourceUnreadable with the first file that is half-written, corrupt or no Parquet.
     """
+    time = source.event_time or source.updated_at
     try:
         if len(found.files) < 2:
-            return [_footer(found.filesystem, file) for file in found.files]
+            return [_footer(found.filesystem, file, time) for file in found.files]
         with ThreadPoolExecutor(_FOOTER_THREADS) as threads:
-            return list(threads.map(lambda file: _footer(found.filesystem, file), found.files))
+            return list(threads.map(lambda file: _footer(found.filesystem, file, time), found.files))
     except _Unreadable as error:
         raise source_error(
             SourceUnreadable,
@@ -170,9 +185,9 @@ def published_schemas(filesystem: pafs.FileSystem, paths: Sequence[str]) -> list
     try:
         files = [_local_file(path) if local else SourceFile(path, 0, 0) for path in paths]
         if len(files) < 2:
-            return [_footer(filesystem, file) for file in files]
+            return [_footer(filesystem, file, None).schema for file in files]
         with ThreadPoolExecutor(_FOOTER_THREADS) as threads:
-            return list(threads.map(lambda file: _footer(filesystem, file), files))
+            return list(threads.map(lambda file: _footer(filesystem, file, None).schema, files))
     except _Unreadable as error:
         raise StoreCorrupt(f"published file {error.path} is gone or damaged: {error}") from error
 
@@ -191,18 +206,39 @@ class _Unreadable(Exception):
         super().__init__(message)
 
 
-_FOOTERS: dict[tuple[str, SourceFile], pa.Schema] = {}
+_FOOTERS: dict[tuple[str, SourceFile, str | None], Footer] = {}
 
 
-def _footer(filesystem: pafs.FileSystem, file: SourceFile) -> pa.Schema:
-    known = _FOOTERS.get((filesystem.type_name, file))
-    if known is not None:
+def _footer(filesystem: pafs.FileSystem, file: SourceFile, time: str | None) -> Footer:
+    key = (filesystem.type_name, file, time)
+    if (known := _FOOTERS.get(key)) is not None:
         return known
     try:
-        with filesystem.open_input_file(file.path) as stream:
-            schema = pq.ParquetFile(stream).schema_arrow
+        with filesystem.open_input_file(file.path) as stream, pq.ParquetFile(stream) as parquet:
+            schema = parquet.schema_arrow.remove_metadata()
+            span = None if time is None else _span(parquet.metadata, schema, time)
     except (pa.ArrowException, OSError) as error:
         raise _Unreadable(file.path, str(error).rstrip(".")) from error
     if len(_FOOTERS) >= _REMEMBERED:
         _FOOTERS.clear()
-    return _FOOTERS.setdefault((filesystem.type_name, file), schema.remove_metadata())
+    return _FOOTERS.setdefault(key, Footer(schema, span))
+
+
+def _span(metadata: pq.FileMetaData, schema: pa.Schema, time: str) -> Span | None:
+    """Return the span of a time column from the statistics of its row groups, or None when they do not tell."""
+    micros = _MICROS.get(str(schema.field(time).type).partition(",")[0].rstrip("]")) if time in schema.names else None
+    paths = [metadata.schema.column(index).path for index in range(metadata.num_columns)]
+    if micros is None or time not in paths:
+        return None
+    low: list[int] = []
+    high: list[int] = []
+    for index in range(metadata.num_row_groups):
+        statistics = metadata.row_group(index).column(paths.index(time)).statistics
+        if statistics is None or not statistics.has_min_max or not isinstance(statistics.min_raw, int):
+            return None
+        low.append(statistics.min_raw)
+        high.append(statistics.max_raw)
+    return Span(int(min(low) * micros) - 1, int(max(high) * micros) + 1) if low else None
+
+
+_MICROS = {"timestamp[s": 1e6, "timestamp[ms": 1e3, "timestamp[us": 1, "timestamp[ns": 1e-3, "date32[day": 86_400e6}
