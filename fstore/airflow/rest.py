@@ -214,8 +214,8 @@ class AirflowClient:
         scheduler = self._get("/api/v2/monitor/health", _Health).scheduler
         if scheduler.status == "unhealthy":
             raise AirflowError(
-                f"Airflow's scheduler has stopped; its last heartbeat was at {scheduler.latest_scheduler_heartbeat}. Its log says "
-                "why (standalone.log in the Airflow home)."
+                f"Airflow's scheduler has stopped; its last heartbeat was at {scheduler.latest_scheduler_heartbeat}. Its log "
+                "says why (standalone.log in the Airflow home)."
             )
 
     def task_instances(self, dag_id: str, run_id: str) -> dict[str, TaskState]:
