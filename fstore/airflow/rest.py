@@ -213,9 +213,10 @@ class AirflowClient:
         """Raise AirflowError when the scheduler has stopped, so that nobody waits for it."""
         scheduler = self._get("/api/v2/monitor/health", _Health).scheduler
         if scheduler.status == "unhealthy":
+            since = scheduler.latest_scheduler_heartbeat
             raise AirflowError(
-                f"Airflow's scheduler has stopped; its last heartbeat was at {scheduler.latest_scheduler_heartbeat}. Its log "
-                "says why (standalone.log in the Airflow home)."
+                f"Airflow's scheduler has stopped; its last heartbeat was at {since}. Its log says why (standalone.log in the "
+                "Airflow home)."
             )
 
     def task_instances(self, dag_id: str, run_id: str) -> dict[str, TaskState]:
