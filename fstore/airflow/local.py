@@ -134,6 +134,7 @@ class LocalAirflow:
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}",
             "FSTORE_ROOT": str(self.root),
             "AIRFLOW_HOME": str(self.home),
+            "SPT_NOENV": "1",  # process titles leave the environment readable, by which stop() finds every process
             "AIRFLOW__CORE__DAGS_FOLDER": str(self.root / "dags"),
             "AIRFLOW__CORE__PLUGINS_FOLDER": str(self.root / "plugins"),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",

@@ -8,7 +8,8 @@ feature views and reads no database.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TypeVar
 from urllib.parse import quote
@@ -215,8 +216,8 @@ class AirflowClient:
         if scheduler.status == "unhealthy":
             since = scheduler.latest_scheduler_heartbeat
             raise AirflowError(
-                f"Airflow's scheduler has stopped; its last heartbeat was at {since}. Its log says why (standalone.log in the "
-                "Airflow home)."
+                f"Airflow's scheduler has stopped; its last heartbeat was at {since}. Its log (standalone.log in the Airflow "
+                "home) says why."
             )
 
     def task_instances(self, dag_id: str, run_id: str) -> dict[str, TaskState]:
@@ -262,11 +263,32 @@ class AirflowClient:
         deadline = time.monotonic() + timeout
         while True:
             try:
-                return self._send("POST", "/api/v2/backfills", _Backfill, body).id
+                with self._paused(dag_id):
+                    return self._send("POST", "/api/v2/backfills", _Backfill, body).id
             except AirflowError as error:
                 if error.status != 409 or time.monotonic() > deadline:
                     raise
             time.sleep(1)
+
+    def set_paused(self, dag_id: str, *, paused: bool) -> None:
+        """Pause a DAG or let it go on: a paused DAG starts no task."""
+        self._request(
+            "PATCH", f"/api/v2/dags/{quote(dag_id)}", params={"update_mask": "is_paused"}, json={"is_paused": paused}
+        )
+
+    @contextmanager
+    def _paused(self, dag_id: str) -> Iterator[None]:
+        """Keep a DAG paused while a backfill of it is being created.
+
+        On SQLite Airflow may meet a locked database half way; it then deletes the runs it has created, and a scheduler that
+        has begun to schedule them stops. It does not touch the runs of a paused DAG.
+        """
+        before = self._get(f"/api/v2/dags/{quote(dag_id)}", DagSummary).is_paused
+        self.set_paused(dag_id, paused=True)
+        try:
+            yield
+        finally:
+            self.set_paused(dag_id, paused=before)
 
     def wait_backfill(
         self, backfill_id: int, *, timeout: float = 1800, progress: Progress | None = None
