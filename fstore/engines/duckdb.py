@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -46,6 +47,7 @@ class DuckDBEngine:
     def __init__(self, *, memory_limit: str = "4GB", threads: int = 0, spill_dir: str, root: str) -> None:
         self._settings = (memory_limit, threads, spill_dir)
         self._root = root
+        self._opening = threading.Lock()
         self._session: Session | None = None
         self._sources: SourceReader | None = None
 
@@ -109,8 +111,9 @@ class DuckDBEngine:
 
     def close(self) -> None:
         """Release memory, threads and spill files; the engine opens again when it is next used."""
-        session, self._session = self._session, None
-        sources, self._sources = self._sources, None
+        with self._opening:
+            session, self._session = self._session, None
+            sources, self._sources = self._sources, None
         if sources is not None:
             sources.close()
         if session is not None:
@@ -119,15 +122,18 @@ class DuckDBEngine:
     # -- running ------------------------------------------------------------------------------------------------------
 
     def _opened(self) -> Session:
-        if self._session is None:
-            memory_limit, threads, spill_dir = self._settings
-            self._session = Session(memory_limit=memory_limit, threads=threads, spill_dir=spill_dir)
-        return self._session
+        with self._opening:
+            if self._session is None:
+                memory_limit, threads, spill_dir = self._settings
+                self._session = Session(memory_limit=memory_limit, threads=threads, spill_dir=spill_dir)
+            return self._session
 
     def _reader(self) -> SourceReader:
-        if self._sources is None:
-            self._sources = SourceReader(self._root, str(self._opened().spill_dir), self._run_trusted)
-        return self._sources
+        session = self._opened()
+        with self._opening:
+            if self._sources is None:
+                self._sources = SourceReader(self._root, str(session.spill_dir), self._run_trusted)
+            return self._sources
 
     def _run_trusted(self, sql: str, directories: Sequence[str]) -> list[tuple[object, ...]]:
         with contextlib.closing(self._opened().cursor(directories)) as connection:

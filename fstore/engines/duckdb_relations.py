@@ -51,6 +51,11 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     source: Source | None = None
     files: tuple[str, ...] = ()
 
+    @property
+    def remote(self) -> bool:
+        """Whether files are read over a network."""
+        return any(isinstance(held, pads.Dataset) for held in self.objects.values())
+
 
 def relation_view(alias: str, relation: Relation, sources: SourceReader) -> View:
     """Return how to make a relation under its alias. Raises SourceError when a source cannot be read as declared."""

@@ -17,12 +17,21 @@ from fstore.engines.duckdb_csv import NAIVE_MARK
 from fstore.engines.duckdb_relations import View
 from fstore.engines.duckdb_types import brief
 from fstore.engines.source_files import source_error
-from fstore.errors import ComputeError, FStoreError, NaiveTimestamp, OutOfSpace, SourceUnreadable, StoreCorrupt
+from fstore.errors import (
+    ComputeError,
+    FStoreError,
+    NaiveTimestamp,
+    OutOfSpace,
+    SourceUnreadable,
+    StoreCorrupt,
+    StoreUnavailable,
+)
 
 _DISK_FULL = re.compile(
     r"No space left|Disk quota exceeded|File too large|\"errno\":\"(28|122|27)\"|max_temp_directory_size|offload data"
 )
 _MEMORY = re.compile(r"Out of Memory Error|std::bad_alloc|failed to allocate|could not allocate", re.IGNORECASE)
+_NETWORK = re.compile(r"NETWORK_CONNECTION|curlCode|UNKNOWN_ERROR|SLOW_DOWN|HTTP response code (5\d\d|-1)|REQUEST_TIMEOUT")
 _READING = (
     duckdb.IOException,
     duckdb.InvalidInputException,
@@ -47,6 +56,8 @@ def engine_error(error: Exception, *, sql: str, views: Iterable[View]) -> FStore
         )
     if NAIVE_MARK in text:
         return _naive_text(text, views)
+    if _NETWORK.search(str(error)) and any(view.remote for view in views):
+        return StoreUnavailable(f"files cannot be read now: {text}")
     if isinstance(error, _READING):
         for view in views:
             if broken := next((path for path in view.files if path in str(error)), None):

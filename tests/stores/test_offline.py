@@ -392,3 +392,40 @@ def test_sources_on_s3(s3_endpoint: str, prefix: str, tmp_path: Path) -> None:
     with pytest.raises(SourceUnreadable, match="has a file that is not whole Parquet, features/"):
         engine.source_schema(events)
     engine.close()
+
+
+@pytest.mark.integration
+def test_published_file_on_s3_that_is_gone_or_damaged(s3_endpoint: str, prefix: str, tmp_path: Path) -> None:
+    store = open_offline_store(prefix)
+    store.create("one")
+    schema = pa.schema([("event_timestamp", pa.timestamp("us", tz="UTC"))])
+    with store.writing("v/damaged.parquet") as local:
+        Path(local).write_bytes(b"PAR1 half a file")
+    engine = DuckDBEngine(spill_dir=str(tmp_path / "spill"), root=str(tmp_path))
+    day = Interval(parse_instant("2026-01-01"), parse_instant("2026-01-02"))
+    for name in ("gone", "damaged"):
+        path = store.full_path(f"v/{name}.parquet")
+        relation = FilesRelation(files=((path, (day,)),), filesystem=store.filesystem, schema=schema, ends_inclusive=True)
+        with pytest.raises(StoreCorrupt, match=rf"published file features/.*/v/{name}\.parquet is gone or damaged: "):
+            engine.read(Query(sql="SELECT * FROM f", relations={"f": relation})).read_all()
+    engine.close()
+
+
+@pytest.mark.integration
+def test_server_that_dies_between_planning_and_reading(
+    s3_endpoint: str, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_offline_store(prefix)
+    store.create("one")
+    schema = pa.schema([("event_timestamp", pa.timestamp("us", tz="UTC"))])
+    put(store, "v/a.parquet", schema.empty_table())
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+    dead = open_offline_store(prefix)
+    day = Interval(parse_instant("2026-01-01"), parse_instant("2026-01-02"))
+    path = dead.full_path("v/a.parquet")
+    relation = FilesRelation(files=((path, (day,)),), filesystem=dead.filesystem, schema=schema, ends_inclusive=True)
+    engine = DuckDBEngine(spill_dir=str(tmp_path / "spill"), root=str(tmp_path))
+    with pytest.raises(StoreUnavailable, match=r"^files cannot be read now: ") as caught:
+        engine.read(Query(sql="SELECT * FROM f", relations={"f": relation})).read_all()
+    engine.close()
+    assert caught.value.retryable
