@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, TypeVar
 
 import msgspec
 import pyarrow as pa
@@ -20,6 +20,7 @@ import pyarrow as pa
 from fstore.errors import StoreCorrupt
 from fstore.stores.encoding import RowCodec, row_sequence
 
+Item = TypeVar("Item")
 Encoded: TypeAlias = tuple[list[bytes], list[bytes]]
 """Keys and their rows."""
 
@@ -117,8 +118,9 @@ def apply_rows(
     time. When this returns all rows are acknowledged.
     """
     written = done = 0
-    with closing(_encoded(codec, _chunks(batches), sequence)) as chunks:
-        for keys, rows in chunks:
+    # Three threads: one reads, one encodes, and this one writes. Reading, packing and syncing all let go of the GIL.
+    with closing(_ahead(_chunks(batches))) as chunks, closing(_ahead(_encoded(codec, chunks, sequence))) as encoded:
+        for keys, rows in encoded:
             written += store.write_rows(view, keys, rows)
             done += len(keys)
             if progress is not None:
@@ -162,18 +164,19 @@ def decode_floor(value: bytes | None) -> Floor | None:
     return Floor(sequence=row_sequence(value), end=_EPOCH + timedelta(microseconds=micros))
 
 
-def _encoded(codec: RowCodec, chunks: Iterator[pa.Table], sequence: int) -> Generator[Encoded, None, None]:
-    """Read and encode chunks in a thread, each while the one before it is written; both release the GIL for long."""
+def _encoded(codec: RowCodec, chunks: Iterable[pa.Table], sequence: int) -> Iterator[Encoded]:
+    for chunk in chunks:
+        yield codec.encode_keys(chunk), codec.encode_rows(chunk, sequence)
 
-    def encode_next() -> Encoded | None:
-        chunk = next(chunks, None)
-        return None if chunk is None else (codec.encode_keys(chunk), codec.encode_rows(chunk, sequence))
 
-    with ThreadPoolExecutor(1, "fstore-encode") as encoder:
-        ahead = encoder.submit(encode_next)
-        while (encoded := ahead.result()) is not None:
-            ahead = encoder.submit(encode_next)
-            yield encoded
+def _ahead(items: Iterable[Item]) -> Generator[Item, None, None]:
+    """Take items in a thread of their own, each while the one before it is being used."""
+    iterator = iter(items)
+    with ThreadPoolExecutor(1, "fstore-ahead") as thread:
+        coming = thread.submit(next, iterator, None)
+        while (item := coming.result()) is not None:
+            coming = thread.submit(next, iterator, None)
+            yield item
 
 
 def _chunks(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
