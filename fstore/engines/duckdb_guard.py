@@ -71,9 +71,9 @@ def _parse(sql: str, serialize: Serialize) -> Statement:
         return known
     tree = msgspec.json.decode(serialize(sql))
     if tree["error"]:
-        if tree.get("error_type") == "not implemented":
-            raise _refusal("is not a SELECT: a query may not change, export or load anything.", sql)
-        raise _refusal(f"cannot be parsed: {tree['error_message']}", sql)
+        if tree.get("error_type") == "parser":
+            raise _refusal(f"cannot be parsed: {tree['error_message']}", sql)
+        raise _refusal("is not a SELECT: a query may not change, export or load anything.", sql)
     if len(tree["statements"]) != 1:
         raise _refusal(f"must be one SELECT; it has {len(tree['statements'])} statements.", sql)
     collected: dict[str, set[str]] = {name: set() for name in Statement.__struct_fields__}
