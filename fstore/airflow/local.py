@@ -150,7 +150,6 @@ class LocalAirflow:
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
             "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
             "AIRFLOW__WORKERS__EXECUTION_API_RETRIES": "12",  # tasks start before the API server does
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS": "fstore.airflow.sqlite.CONNECT_ARGS",
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
             "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(transport),

@@ -216,8 +216,8 @@ class AirflowClient:
         if scheduler.status == "unhealthy":
             since = scheduler.latest_scheduler_heartbeat
             raise AirflowError(
-                f"Airflow's scheduler has stopped; its last heartbeat was at {since}. Its log (standalone.log in the Airflow "
-                "home) says why."
+                f"Airflow's scheduler has stopped; its last heartbeat was at {since}. Its log (standalone.log in the "
+                "Airflow home) says why."
             )
 
     def task_instances(self, dag_id: str, run_id: str) -> dict[str, TaskState]:
