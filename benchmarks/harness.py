@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 MEBIBYTE = 1024 * 1024
 BUILD = Path(__file__).resolve().parent.parent / "build" / "benchmarks"
@@ -34,9 +35,13 @@ Its whole call is timed, unless it returns the seconds that it measured itself.
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """The runs of one variant: seconds in the order measured, and the largest resident memory of any run."""
+    """The runs of one variant: seconds in the order measured, and the largest resident memory of any run.
+
+    ``cpu_seconds`` are those of whole processes, start included: on a busy machine they say more than the clock.
+    """
 
     seconds: tuple[float, ...]
+    cpu_seconds: tuple[float, ...]
     peak_bytes: int
 
     @property
@@ -45,21 +50,30 @@ class Measured:
 
     def __str__(self) -> str:
         runs = " ".join(f"{second:.3g}" for second in self.seconds)
-        return f"{self.median:.3g} s (runs {runs}), peak {self.peak_bytes // MEBIBYTE} MB"
+        cpu = statistics.median(self.cpu_seconds)
+        return f"{self.median:.3g} s (runs {runs}; CPU {cpu:.3g} s), peak {self.peak_bytes // MEBIBYTE} MB"
 
 
 def measure(variants: Mapping[str, Work], *, runs: int | None = None) -> dict[str, Measured]:
     """Run every variant ``runs`` times (default: FSTORE_BENCH_RUNS, else 3), interleaved, and print each as it is known."""
     count = runs or int(os.environ.get("FSTORE_BENCH_RUNS", "3"))
-    taken: dict[str, list[tuple[float, int]]] = {name: [] for name in variants}
-    for run in range(count):
+    taken: dict[str, list[_Run]] = {name: [] for name in variants}
+    for number in range(count):
         for name, work in variants.items():
-            seconds, peak = _in_fresh_process(name, work)
-            taken[name].append((seconds, peak))
-            print(f"  run {run + 1}/{count} {name}: {seconds:.3g} s, peak {peak // MEBIBYTE} MB", flush=True)
+            run = _in_fresh_process(name, work)
+            taken[name].append(run)
+            print(
+                f"  run {number + 1}/{count} {name}: {run.seconds:.3g} s, CPU {run.cpu_seconds:.3g} s, "
+                f"peak {run.peak_bytes // MEBIBYTE} MB",
+                flush=True,
+            )
     return {
-        name: Measured(seconds=tuple(seconds for seconds, _ in pairs), peak_bytes=max(peak for _, peak in pairs))
-        for name, pairs in taken.items()
+        name: Measured(
+            seconds=tuple(run.seconds for run in runs),
+            cpu_seconds=tuple(run.cpu_seconds for run in runs),
+            peak_bytes=max(run.peak_bytes for run in runs),
+        )
+        for name, runs in taken.items()
     }
 
 
@@ -68,26 +82,32 @@ def report(name: str, ratio: float, detail: str) -> None:
     print(f"{name} ratio={ratio:.3f} {detail}", flush=True)
 
 
-def _in_fresh_process(name: str, work: Work) -> tuple[float, int]:
+class _Run(NamedTuple):
+    seconds: float
+    cpu_seconds: float
+    peak_bytes: int
+
+
+def _in_fresh_process(name: str, work: Work) -> _Run:
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_child, args=(sender, work))
     process.start()
     sender.close()
     try:
-        seconds, peak = receiver.recv()
+        run: _Run = receiver.recv()
     except EOFError:
         process.join()
         raise SystemExit(f"variant {name!r} failed: its process ended with {process.exitcode}") from None
     process.join()
-    return seconds, peak
+    return run
 
 
 def _child(sender: multiprocessing.connection.Connection, work: Work) -> None:
     began = time.perf_counter()
     own = work()
     seconds = time.perf_counter() - began if own is None else own
-    sender.send((seconds, _peak_bytes()))
+    sender.send(_Run(seconds, time.process_time(), _peak_bytes()))
 
 
 def _peak_bytes() -> int:
