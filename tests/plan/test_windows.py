@@ -1,15 +1,19 @@
 """Windowed aggregates against a naive loop over events, on random data around the edges of windows and intervals."""
 
 import math
+import os
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fstore.interval import MICROSECOND, Schedule, parse_duration
-from fstore.plan.windows import WindowFeature, compile_windows
+from fstore.plan.windows import WindowExpression, WindowFeature, compile_windows
 
 EVENTS = pa.schema([
     ("user", pa.string()), ("shop", pa.int64()), ("at", pa.timestamp("us", tz="UTC")),
@@ -173,3 +177,189 @@ def test_a_range_equals_its_intervals_one_by_one(case):
     for interval in intervals:
         one_by_one |= compute(compiled.single, events, [interval])
     check_equal(compute(compiled.range, events, intervals), one_by_one)
+
+
+# -- particular cases -------------------------------------------------------------------------------------------------
+
+DAY = timedelta(days=1)
+T0 = datetime(2026, 1, 10, tzinfo=UTC)
+
+
+def event(at, **values):
+    blank = {"user": "a", "shop": 1, "i": None, "d": None, "f": None, "s": None, "b": None}
+    return {**blank, "at": at, **values}
+
+
+def daily(days, start=T0):
+    return Schedule("0 0 * * *").intervals(start, start + days * DAY)
+
+
+def both(features, events, intervals, **more):
+    """The rows of the range, which must be those of the intervals one by one."""
+    compiled = queries(features, **more)
+    found = compute(compiled.range, events, intervals)
+    one_by_one = {}
+    for interval in intervals:
+        one_by_one |= compute(compiled.single, events, [interval])
+    check_equal(found, one_by_one)
+    return {key[0]: row for key, row in sorted(found.items())}
+
+
+def test_windows_are_half_open_to_the_microsecond():
+    events = [event(T0 + by * MICROSECOND) for by in (-1, 0, 1)]
+    found = both([feature("count", None, "1d")], events, daily(3, T0 - DAY))
+    assert found == {T0: {"count_all_1d": 1}, T0 + DAY: {"count_all_1d": 2}}
+
+
+def test_a_key_without_an_event_in_the_longest_window_has_no_row():
+    features = [feature("count", None, "1d"), feature("sum", "i", "2d")]
+    found = both(features, [event(T0, i=5), event(T0 + 6 * DAY, i=7)], daily(9, T0 - DAY))
+    assert found == {
+        T0 + DAY: {"count_all_1d": 1, "sum_i_2d": 5},
+        T0 + 2 * DAY: {"count_all_1d": 0, "sum_i_2d": 5},
+        T0 + 7 * DAY: {"count_all_1d": 1, "sum_i_2d": 7},
+        T0 + 8 * DAY: {"count_all_1d": 0, "sum_i_2d": 7},
+    }
+
+
+def test_no_events_and_no_intervals_give_no_rows():
+    compiled = queries([feature("count", None, "7d"), feature("last", "s", "1d")])
+    for query in (compiled.range, compiled.single):
+        assert compute(query, [], daily(3)) == {}
+        assert compute(query, [event(T0)], []) == {}
+
+
+def test_nan_is_a_value_and_the_greatest_number():
+    functions = ("count", "sum", "avg", "min", "max", "last")
+    features = [feature(function, "f", window) for function in functions for window in ("1d", "2d")]
+    events = [event(T0, f=NAN), event(T0 + DAY, f=2.0), event(T0 + DAY, f=None), event(T0 + 2 * DAY, f=NAN)]
+    found = both(features, events, daily(3))
+    rows = {end: [row[f"{function}_f_{w}"] for function in functions for w in ("1d", "2d")] for end, row in found.items()}
+    assert repr(rows) == repr({
+        T0 + DAY: [1, 1, NAN, NAN, NAN, NAN, NAN, NAN, NAN, NAN, NAN, NAN],
+        T0 + 2 * DAY: [1, 2, 2.0, NAN, 2.0, NAN, 2.0, 2.0, 2.0, NAN, 2.0, 2.0],
+        T0 + 3 * DAY: [1, 2, NAN, NAN, NAN, NAN, NAN, 2.0, NAN, NAN, NAN, NAN],
+    })  # fmt: skip
+
+
+def test_float_sums_do_not_remember_what_has_left_the_window():
+    events = [event(T0, f=1e17), *(event(T0 + day * DAY, f=0.1) for day in range(1, 5)), event(T0 + DAY, f=math.inf)]
+    found = both([feature("sum", "f", "2d"), feature("avg", "f", "2d")], events, daily(5))
+    assert found[T0 + 5 * DAY] == {"sum_f_2d": 0.2, "avg_f_2d": 0.1}
+
+
+def test_integer_sums_are_exact_where_floats_are_not():
+    events = [event(T0 + hour * timedelta(hours=1), i=2**53 + 1) for hour in range(3)]
+    found = both([feature("sum", "i", "7d"), feature("avg", "i", "7d")], events, daily(2))
+    assert found[T0 + 2 * DAY] == {"sum_i_7d": 3 * (2**53 + 1), "avg_i_7d": float(3 * (2**53 + 1)) / 3}
+
+
+def test_an_integer_sum_that_does_not_fit_is_an_error():
+    events = [event(T0, i=2**63 - 1), event(T0 + timedelta(hours=1), i=1)]
+    compiled = queries([feature("sum", "i", "7d")])
+    for query, intervals in ((compiled.range, daily(2)), (compiled.single, daily(1))):
+        with pytest.raises(duckdb.ConversionException, match="9223372036854775808 can't be cast"):
+            compute(query, events, intervals)
+
+
+def test_decimal_sums_are_exact():
+    events = [event(T0 + hour * timedelta(hours=1), d=Decimal("0.10")) for hour in range(3)]
+    found = both([feature("sum", "d", "1d")], events, daily(2))
+    assert found == {T0 + DAY: {"sum_d_1d": Decimal("0.30")}}
+
+
+def test_last_is_the_newest_value_and_the_greatest_of_one_instant():
+    noon = T0 + timedelta(hours=12)
+    events = [event(T0, s="z"), event(noon, s="b"), event(noon, s="c"), event(noon, s=None), event(noon + DAY, s=None)]
+    found = both([feature("last", "s", "1d"), feature("last", "s", "2d")], events, daily(3))
+    assert found == {
+        T0 + DAY: {"last_s_1d": "c", "last_s_2d": "c"},
+        T0 + 2 * DAY: {"last_s_1d": None, "last_s_2d": "c"},
+        T0 + 3 * DAY: {"last_s_1d": None, "last_s_2d": None},
+    }
+
+
+def test_fill_comes_before_expressions_and_columns_keep_their_order():
+    features = [
+        WindowFeature(name="n 1", function="count", argument='"i"', window=DAY, type="int64"),
+        WindowFeature(name="k0", function="sum", argument='"i" * 2', window=DAY, fill=-1, type="int64"),
+        WindowFeature(name="last", function="last", argument='"s"', window=DAY, fill="it's none", type="string"),
+        WindowFeature(name="position", function="count", argument=None, window=2 * DAY),
+    ]
+    expressions = [
+        WindowExpression(name="ratio", sql='CAST("k0" AS DOUBLE) / nullif("n 1", 0)', type="float64"),
+        WindowExpression(name="double", sql='"ratio" + "ratio"'),
+        WindowExpression(name="free", sql='"position" + 1', type="int32"),
+    ]
+    columns = ["free", "double", "position", "last", "k0", "ratio", "n 1"]
+    found = both(features, [event(T0, i=3, s=None)], daily(2), expressions=expressions, columns=columns)
+    assert [list(row.items()) for row in found.values()] == [
+        [("free", 2), ("double", 12.0), ("position", 1), ("last", "it's none"), ("k0", 6), ("ratio", 6.0), ("n 1", 1)],
+        [("free", 2), ("double", None), ("position", 1), ("last", "it's none"), ("k0", -1), ("ratio", None), ("n 1", 0)],
+    ]
+
+
+def test_names_of_the_sources_columns_never_meet_ours():
+    rows = [
+        {"k0": "x", "instant": T0, "position": 1, "events": 2},
+        {"k0": "x", "instant": T0 + DAY, "position": 3, "events": 4},
+    ]
+    names = ["k", "a0", "interval_end", "run"]
+    arguments = ['"position"', '"events"', '"instant"', '"k0"']
+    features = [
+        WindowFeature(name=name, function="max", argument=argument, window=7 * DAY)
+        for name, argument in zip(names, arguments, strict=True)
+    ]
+    compiled = compile_windows(keys=["k0"], event_time="instant", features=features, columns=names)
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.register("events", pa.Table.from_pylist(rows))
+        connection.execute("CREATE TABLE intervals AS SELECT $s AS interval_start, $e AS interval_end",
+                           {"s": T0 + DAY, "e": T0 + 2 * DAY})  # fmt: skip
+        for query in (compiled.range, compiled.single):
+            ((key, _, k, a0, instant, run),) = connection.sql(query).fetchall()
+            assert (key, k, a0, instant.astimezone(UTC), run) == ("x", 3, 4, T0 + DAY, "x")
+
+
+def test_many_intervals_and_more_counters_than_fit_into_one_integer():
+    features = [feature("count", name, window) for name in (None, "i", "d", "f", "s", "b") for window in ("1h", "1d")]
+    start = datetime(2020, 1, 1, tzinfo=UTC)
+    intervals = Schedule("0 * * * *").intervals(start, start + timedelta(hours=10_000))
+    events = [event(start + timedelta(hours=hour), i=1, s="x") for hour in (0, 1, 5000, 9_999)]
+    found = compute(queries(features).range, events, intervals)
+    assert len(found) == 25 + 24 + 1
+    row = found[start + timedelta(hours=2), "a", 1]
+    counts = {"all": (1, 2), "i": (1, 2), "d": (0, 0), "f": (0, 0), "s": (1, 2), "b": (0, 0)}
+    assert row == {
+        f"count_{n}_{w}": value for n, pair in counts.items() for w, value in zip(("1h", "1d"), pair, strict=True)
+    }
+
+
+def test_one_interval_far_from_the_others():
+    intervals = [*daily(2), *daily(1, T0 - 9000 * DAY), *daily(1, T0 + 40 * DAY)]
+    events = [event(i.end - timedelta(hours=hour), i=hour) for i in intervals for hour in (1, 30)]
+    check_equal(
+        compute(queries([feature("sum", "i", "36h")]).range, events, intervals),
+        naive(events, intervals, [feature("sum", "i", "36h")]),
+    )
+
+
+# -- golden SQL -------------------------------------------------------------------------------------------------------
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "windows"
+
+
+@pytest.mark.parametrize("name", ["range", "single"])
+def test_sql_is_as_reviewed(name):
+    """``FSTORE_UPDATE_GOLDEN=1 pytest tests/plan/test_windows.py`` writes the files anew."""
+    features = [
+        *(feature("count", None, window) for window in ("7d", "30d")),
+        feature("avg", "f", "30d", fill=0.0),
+        feature("last", "s", "7d"),
+    ]
+    trend = WindowExpression(name="trend", sql='"count_all_7d" / nullif("count_all_30d", 0)', type="float64")
+    text = getattr(queries(features, [trend]), name) + "\n"
+    if os.environ.get("FSTORE_UPDATE_GOLDEN"):
+        GOLDEN.mkdir(parents=True, exist_ok=True)
+        (GOLDEN / f"{name}.sql").write_text(text, encoding="utf-8")
+    assert text == (GOLDEN / f"{name}.sql").read_text(encoding="utf-8")
