@@ -15,9 +15,9 @@ FROM (
 SELECT
   k0 AS "tailnum",
   interval_end AS event_timestamp,
-  CAST(coalesce(events_all_w2, 0) AS BIGINT) AS "flights_1d",
-  CAST(coalesce(events_all_w1, 0) AS BIGINT) AS "flights_7d",
-  CAST(coalesce(events_all_w0, 0) AS BIGINT) AS "flights_30d",
+  CAST(coalesce(count_all_w2, 0) AS BIGINT) AS "flights_1d",
+  CAST(coalesce(count_all_w1, 0) AS BIGINT) AS "flights_7d",
+  CAST(coalesce(count_all_w0, 0) AS BIGINT) AS "flights_30d",
   coalesce(CAST(sum_a0_w1 AS DOUBLE), CAST(0.0 AS DOUBLE)) AS "air_minutes_7d",
   coalesce(CAST(sum_a0_w0 AS DOUBLE), CAST(0.0 AS DOUBLE)) AS "air_minutes_30d",
   CAST(sum_a1_w0 AS DOUBLE) AS "miles_30d",
@@ -28,7 +28,10 @@ FROM (
 WITH
 -- Every interval's end and every window's start, in order.
 boundary AS (
-  SELECT instant, CAST(row_number() OVER (ORDER BY instant) - 1 AS INTEGER) AS position, lead(instant) OVER (ORDER BY instant) AS next_instant
+  SELECT
+    instant,
+    CAST(row_number() OVER (ORDER BY instant) - 1 AS INTEGER) AS position,
+    lead(instant) OVER (ORDER BY instant) AS next_instant
   FROM (SELECT DISTINCT epoch_us(interval_end) - unnest([0, 2592000000000, 604800000000, 86400000000]) AS instant FROM intervals)
 ),
 -- How many segments before its end an interval's windows begin.
@@ -36,9 +39,9 @@ frame AS (
   SELECT
     stop.position,
     interval_end,
-    stop.position - start0.position AS before0,
-    stop.position - start1.position AS before1,
-    stop.position - start2.position AS before2
+    CAST(stop.position - start0.position AS INTEGER) AS before0,
+    CAST(stop.position - start1.position AS INTEGER) AS before1,
+    CAST(stop.position - start2.position AS INTEGER) AS before2
   FROM intervals
   JOIN boundary stop ON stop.instant = epoch_us(interval_end)
   JOIN boundary start0 ON start0.instant = stop.instant - 2592000000000
@@ -65,6 +68,7 @@ step AS (
 lookup AS (
   SELECT
     position,
+    reach,
     instant AS from_instant,
     next_instant AS to_instant,
     unnest(range((instant - origin) // length, (next_instant - 1 - origin) // length + 1)) AS step_number
@@ -75,66 +79,69 @@ tile AS MATERIALIZED (
   SELECT
     k0,
     position,
-    count(*) AS events_all,
+    reach,
+    count(*) AS count_all,
     sum(a0) AS sum_a0,
     sum(a1) AS sum_a1,
     sum(a2) AS sum_a2,
     count(a2) AS count_a2,
     max({'at': instant, 'v': a3}) FILTER (a3 IS NOT NULL) AS last_a3
   FROM (
-    SELECT *, (instant - (SELECT origin FROM step)) // (SELECT length FROM step) AS step_number
+    SELECT *, (instant - (SELECT origin FROM step)) // (SELECT length FROM step) AS at_step
     FROM (SELECT "tailnum" AS k0, epoch_us("recorded_at") AS instant, "air_time" AS a0, "distance" AS a1, "arr_delay" AS a2, "dest" AS a3 FROM events)
   )
-  JOIN lookup USING (step_number)
-  WHERE instant >= from_instant AND instant < to_instant
-  GROUP BY k0, position
+  LEFT JOIN lookup ON step_number = at_step AND instant >= from_instant AND instant < to_instant
+  GROUP BY k0, position, reach
 ),
 key AS MATERIALIZED (
-  SELECT k0, row_number() OVER (ORDER BY k0) - 1 AS k
+  SELECT k0, CAST(row_number() OVER () AS UINTEGER) AS k
   FROM (SELECT DISTINCT k0 FROM tile)
 ),
 followed AS (
   SELECT
-    k, position, reach, events_all, sum_a0, sum_a1, sum_a2, count_a2, last_a3,
+    k, position, reach,
+    (CAST(count_all AS HUGEINT) << 0) + (CAST(count_a2 AS HUGEINT) << 42) AS count_all_and_count_a2,
+    sum_a0,
+    sum_a1,
+    sum_a2,
+    last_a3,
     lead(position) OVER neighbours AS next_position,
     lag(reach) OVER neighbours AS reached
   FROM tile
   JOIN key USING (k0)
-  JOIN segment USING (position)
   WINDOW neighbours AS (PARTITION BY k ORDER BY position)
 ),
 stretch AS (
   SELECT
-    k, position, events_all, sum_a0, sum_a1, sum_a2, count_a2, last_a3,
-    coalesce(least(next_position, reach + 1), reach + 1) - position AS segments,
+    k, position, count_all_and_count_a2, sum_a0, sum_a1, sum_a2, last_a3,
+    least(next_position, reach + 1) - position AS segments,
     max(CASE WHEN reached >= position THEN NULL ELSE position END) OVER (PARTITION BY k ORDER BY position) AS run
   FROM followed
 ),
 cell AS (
   SELECT
-    k, run, CAST(position + step_from_tile AS INTEGER) AS position,
-    CASE WHEN step_from_tile = 0 THEN events_all END AS events_all,
-    CASE WHEN step_from_tile = 0 THEN sum_a0 END AS sum_a0,
-    CASE WHEN step_from_tile = 0 THEN sum_a1 END AS sum_a1,
-    CASE WHEN step_from_tile = 0 THEN sum_a2 END AS sum_a2,
-    CASE WHEN step_from_tile = 0 THEN count_a2 END AS count_a2,
-    CASE WHEN step_from_tile = 0 THEN last_a3 END AS last_a3
-  FROM (SELECT *, unnest(range(segments)) AS step_from_tile FROM stretch)
+    k,
+    run,
+    CAST(position + after_tile AS INTEGER) AS position,
+    CASE WHEN after_tile = 0 THEN count_all_and_count_a2 END AS count_all_and_count_a2,
+    CASE WHEN after_tile = 0 THEN sum_a0 END AS sum_a0,
+    CASE WHEN after_tile = 0 THEN sum_a1 END AS sum_a1,
+    CASE WHEN after_tile = 0 THEN sum_a2 END AS sum_a2,
+    CASE WHEN after_tile = 0 THEN last_a3 END AS last_a3
+  FROM (SELECT *, unnest(range(segments)) AS after_tile FROM stretch)
 ),
 windowed AS (
   SELECT
     k,
     position,
-    CAST(sum(events_all) OVER w0 AS BIGINT) AS events_all_w0,
-    CAST(sum(events_all) OVER w2 AS BIGINT) AS events_all_w2,
-    CAST(sum(events_all) OVER w1 AS BIGINT) AS events_all_w1,
+    sum(count_all_and_count_a2) OVER w0 AS count_all_and_count_a2_w0,
+    sum(count_all_and_count_a2) OVER w2 AS count_all_and_count_a2_w2,
+    sum(count_all_and_count_a2) OVER w1 AS count_all_and_count_a2_w1,
     sum(sum_a0) OVER w1 AS sum_a0_w1,
     sum(sum_a0) OVER w0 AS sum_a0_w0,
     sum(sum_a1) OVER w0 AS sum_a1_w0,
     sum(sum_a2) OVER w1 AS sum_a2_w1,
-    CAST(sum(count_a2) OVER w1 AS BIGINT) AS count_a2_w1,
     sum(sum_a2) OVER w0 AS sum_a2_w0,
-    CAST(sum(count_a2) OVER w0 AS BIGINT) AS count_a2_w0,
     max(last_a3) OVER w0 AS last_a3_w0
   FROM cell
   LEFT JOIN frame USING (position)
@@ -146,22 +153,21 @@ windowed AS (
 SELECT
   k0,
   interval_end,
-  events_all_w2,
-  events_all_w1,
-  events_all_w0,
-  sum_a0_w1,
-  sum_a0_w0,
-  sum_a1_w0,
-  sum_a2_w1,
-  count_a2_w1,
-  sum_a2_w0,
-  count_a2_w0,
-  last_a3_w0
+  CAST((count_all_and_count_a2_w2 >> 0) & 4398046511103 AS BIGINT) AS count_all_w2,
+  CAST((count_all_and_count_a2_w1 >> 0) & 4398046511103 AS BIGINT) AS count_all_w1,
+  CAST((count_all_and_count_a2_w0 >> 0) & 4398046511103 AS BIGINT) AS count_all_w0,
+  sum_a0_w1 AS sum_a0_w1,
+  sum_a0_w0 AS sum_a0_w0,
+  sum_a1_w0 AS sum_a1_w0,
+  sum_a2_w1 AS sum_a2_w1,
+  CAST((count_all_and_count_a2_w1 >> 42) & 4398046511103 AS BIGINT) AS count_a2_w1,
+  sum_a2_w0 AS sum_a2_w0,
+  CAST((count_all_and_count_a2_w0 >> 42) & 4398046511103 AS BIGINT) AS count_a2_w0,
+  last_a3_w0 AS last_a3_w0
 FROM windowed
 JOIN frame USING (position)
 JOIN key USING (k)
-WHERE events_all_w0 IS NOT NULL
-ORDER BY position * (SELECT count(*) FROM key) + k
+WHERE count_all_and_count_a2_w0 IS NOT NULL
 )
 );
 
@@ -182,9 +188,9 @@ FROM (
 SELECT
   k0 AS "tailnum",
   interval_end AS event_timestamp,
-  CAST(coalesce(events_all_w2, 0) AS BIGINT) AS "flights_1d",
-  CAST(coalesce(events_all_w1, 0) AS BIGINT) AS "flights_7d",
-  CAST(coalesce(events_all_w0, 0) AS BIGINT) AS "flights_30d",
+  CAST(coalesce(count_all_w2, 0) AS BIGINT) AS "flights_1d",
+  CAST(coalesce(count_all_w1, 0) AS BIGINT) AS "flights_7d",
+  CAST(coalesce(count_all_w0, 0) AS BIGINT) AS "flights_30d",
   coalesce(CAST(sum_a0_w1 AS DOUBLE), CAST(0.0 AS DOUBLE)) AS "air_minutes_7d",
   coalesce(CAST(sum_a0_w0 AS DOUBLE), CAST(0.0 AS DOUBLE)) AS "air_minutes_30d",
   CAST(sum_a1_w0 AS DOUBLE) AS "miles_30d",
@@ -195,9 +201,9 @@ FROM (
 SELECT
   k0,
   interval_end,
-  count(*) FILTER (instant >= end_instant - 86400000000) AS events_all_w2,
-  count(*) FILTER (instant >= end_instant - 604800000000) AS events_all_w1,
-  count(*) AS events_all_w0,
+  count(*) FILTER (instant >= end_instant - 86400000000) AS count_all_w2,
+  count(*) FILTER (instant >= end_instant - 604800000000) AS count_all_w1,
+  count(*) AS count_all_w0,
   sum(a0) FILTER (instant >= end_instant - 604800000000) AS sum_a0_w1,
   sum(a0) AS sum_a0_w0,
   sum(a1) AS sum_a1_w0,
@@ -212,7 +218,6 @@ FROM (
 CROSS JOIN (SELECT interval_end, epoch_us(interval_end) AS end_instant FROM intervals)
 WHERE instant >= end_instant - 2592000000000 AND instant < end_instant
 GROUP BY k0, interval_end
-ORDER BY interval_end, k0
 )
 );
 

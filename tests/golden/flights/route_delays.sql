@@ -22,9 +22,9 @@ SELECT
   k0 AS "origin",
   k1 AS "dest",
   interval_end AS event_timestamp,
-  CAST(coalesce(events_all_w2, 0) AS BIGINT) AS "flights_1d",
-  CAST(coalesce(events_all_w1, 0) AS BIGINT) AS "flights_7d",
-  CAST(coalesce(events_all_w0, 0) AS BIGINT) AS "flights_30d",
+  CAST(coalesce(count_all_w2, 0) AS BIGINT) AS "flights_1d",
+  CAST(coalesce(count_all_w1, 0) AS BIGINT) AS "flights_7d",
+  CAST(coalesce(count_all_w0, 0) AS BIGINT) AS "flights_30d",
   CAST(CAST(sum_a0_w2 AS DOUBLE) / nullif(count_a0_w2, 0) AS DOUBLE) AS "arr_delay_avg_1d",
   CAST(CAST(sum_a0_w1 AS DOUBLE) / nullif(count_a0_w1, 0) AS DOUBLE) AS "arr_delay_avg_7d",
   CAST(CAST(sum_a0_w0 AS DOUBLE) / nullif(count_a0_w0, 0) AS DOUBLE) AS "arr_delay_avg_30d",
@@ -35,7 +35,10 @@ FROM (
 WITH
 -- Every interval's end and every window's start, in order.
 boundary AS (
-  SELECT instant, CAST(row_number() OVER (ORDER BY instant) - 1 AS INTEGER) AS position, lead(instant) OVER (ORDER BY instant) AS next_instant
+  SELECT
+    instant,
+    CAST(row_number() OVER (ORDER BY instant) - 1 AS INTEGER) AS position,
+    lead(instant) OVER (ORDER BY instant) AS next_instant
   FROM (SELECT DISTINCT epoch_us(interval_end) - unnest([0, 2592000000000, 604800000000, 86400000000]) AS instant FROM intervals)
 ),
 -- How many segments before its end an interval's windows begin.
@@ -43,9 +46,9 @@ frame AS (
   SELECT
     stop.position,
     interval_end,
-    stop.position - start0.position AS before0,
-    stop.position - start1.position AS before1,
-    stop.position - start2.position AS before2
+    CAST(stop.position - start0.position AS INTEGER) AS before0,
+    CAST(stop.position - start1.position AS INTEGER) AS before1,
+    CAST(stop.position - start2.position AS INTEGER) AS before2
   FROM intervals
   JOIN boundary stop ON stop.instant = epoch_us(interval_end)
   JOIN boundary start0 ON start0.instant = stop.instant - 2592000000000
@@ -72,6 +75,7 @@ step AS (
 lookup AS (
   SELECT
     position,
+    reach,
     instant AS from_instant,
     next_instant AS to_instant,
     unnest(range((instant - origin) // length, (next_instant - 1 - origin) // length + 1)) AS step_number
@@ -83,65 +87,67 @@ tile AS MATERIALIZED (
     k0,
     k1,
     position,
-    count(*) AS events_all,
+    reach,
+    count(*) AS count_all,
     sum(a0) AS sum_a0,
     count(a0) AS count_a0,
     min(a0) AS min_a0,
     max(a0) AS max_a0,
     max({'at': instant, 'v': a1}) FILTER (a1 IS NOT NULL) AS last_a1
   FROM (
-    SELECT *, (instant - (SELECT origin FROM step)) // (SELECT length FROM step) AS step_number
+    SELECT *, (instant - (SELECT origin FROM step)) // (SELECT length FROM step) AS at_step
     FROM (SELECT "origin" AS k0, "dest" AS k1, epoch_us("recorded_at") AS instant, "arr_delay" AS a0, "distance" AS a1 FROM events)
   )
-  JOIN lookup USING (step_number)
-  WHERE instant >= from_instant AND instant < to_instant
-  GROUP BY k0, k1, position
+  LEFT JOIN lookup ON step_number = at_step AND instant >= from_instant AND instant < to_instant
+  GROUP BY k0, k1, position, reach
 ),
 key AS MATERIALIZED (
-  SELECT k0, k1, row_number() OVER (ORDER BY k0, k1) - 1 AS k
+  SELECT k0, k1, CAST(row_number() OVER () AS UINTEGER) AS k
   FROM (SELECT DISTINCT k0, k1 FROM tile)
 ),
 followed AS (
   SELECT
-    k, position, reach, events_all, sum_a0, count_a0, min_a0, max_a0, last_a1,
+    k, position, reach,
+    (CAST(count_all AS HUGEINT) << 0) + (CAST(count_a0 AS HUGEINT) << 42) AS count_all_and_count_a0,
+    sum_a0,
+    min_a0,
+    max_a0,
+    last_a1,
     lead(position) OVER neighbours AS next_position,
     lag(reach) OVER neighbours AS reached
   FROM tile
   JOIN key USING (k0, k1)
-  JOIN segment USING (position)
   WINDOW neighbours AS (PARTITION BY k ORDER BY position)
 ),
 stretch AS (
   SELECT
-    k, position, events_all, sum_a0, count_a0, min_a0, max_a0, last_a1,
-    coalesce(least(next_position, reach + 1), reach + 1) - position AS segments,
+    k, position, count_all_and_count_a0, sum_a0, min_a0, max_a0, last_a1,
+    least(next_position, reach + 1) - position AS segments,
     max(CASE WHEN reached >= position THEN NULL ELSE position END) OVER (PARTITION BY k ORDER BY position) AS run
   FROM followed
 ),
 cell AS (
   SELECT
-    k, run, CAST(position + step_from_tile AS INTEGER) AS position,
-    CASE WHEN step_from_tile = 0 THEN events_all END AS events_all,
-    CASE WHEN step_from_tile = 0 THEN sum_a0 END AS sum_a0,
-    CASE WHEN step_from_tile = 0 THEN count_a0 END AS count_a0,
-    CASE WHEN step_from_tile = 0 THEN min_a0 END AS min_a0,
-    CASE WHEN step_from_tile = 0 THEN max_a0 END AS max_a0,
-    CASE WHEN step_from_tile = 0 THEN last_a1 END AS last_a1
-  FROM (SELECT *, unnest(range(segments)) AS step_from_tile FROM stretch)
+    k,
+    run,
+    CAST(position + after_tile AS INTEGER) AS position,
+    CASE WHEN after_tile = 0 THEN count_all_and_count_a0 END AS count_all_and_count_a0,
+    CASE WHEN after_tile = 0 THEN sum_a0 END AS sum_a0,
+    CASE WHEN after_tile = 0 THEN min_a0 END AS min_a0,
+    CASE WHEN after_tile = 0 THEN max_a0 END AS max_a0,
+    CASE WHEN after_tile = 0 THEN last_a1 END AS last_a1
+  FROM (SELECT *, unnest(range(segments)) AS after_tile FROM stretch)
 ),
 windowed AS (
   SELECT
     k,
     position,
-    CAST(sum(events_all) OVER w0 AS BIGINT) AS events_all_w0,
-    CAST(sum(events_all) OVER w2 AS BIGINT) AS events_all_w2,
-    CAST(sum(events_all) OVER w1 AS BIGINT) AS events_all_w1,
+    sum(count_all_and_count_a0) OVER w0 AS count_all_and_count_a0_w0,
+    sum(count_all_and_count_a0) OVER w2 AS count_all_and_count_a0_w2,
+    sum(count_all_and_count_a0) OVER w1 AS count_all_and_count_a0_w1,
     sum(sum_a0) OVER w2 AS sum_a0_w2,
-    CAST(sum(count_a0) OVER w2 AS BIGINT) AS count_a0_w2,
     sum(sum_a0) OVER w1 AS sum_a0_w1,
-    CAST(sum(count_a0) OVER w1 AS BIGINT) AS count_a0_w1,
     sum(sum_a0) OVER w0 AS sum_a0_w0,
-    CAST(sum(count_a0) OVER w0 AS BIGINT) AS count_a0_w0,
     min(min_a0) OVER w1 AS min_a0_w1,
     max(max_a0) OVER w1 AS max_a0_w1,
     max(last_a1) OVER w0 AS last_a1_w0
@@ -156,23 +162,22 @@ SELECT
   k0,
   k1,
   interval_end,
-  events_all_w2,
-  events_all_w1,
-  events_all_w0,
-  sum_a0_w2,
-  count_a0_w2,
-  sum_a0_w1,
-  count_a0_w1,
-  sum_a0_w0,
-  count_a0_w0,
-  min_a0_w1,
-  max_a0_w1,
-  last_a1_w0
+  CAST((count_all_and_count_a0_w2 >> 0) & 4398046511103 AS BIGINT) AS count_all_w2,
+  CAST((count_all_and_count_a0_w1 >> 0) & 4398046511103 AS BIGINT) AS count_all_w1,
+  CAST((count_all_and_count_a0_w0 >> 0) & 4398046511103 AS BIGINT) AS count_all_w0,
+  sum_a0_w2 AS sum_a0_w2,
+  CAST((count_all_and_count_a0_w2 >> 42) & 4398046511103 AS BIGINT) AS count_a0_w2,
+  sum_a0_w1 AS sum_a0_w1,
+  CAST((count_all_and_count_a0_w1 >> 42) & 4398046511103 AS BIGINT) AS count_a0_w1,
+  sum_a0_w0 AS sum_a0_w0,
+  CAST((count_all_and_count_a0_w0 >> 42) & 4398046511103 AS BIGINT) AS count_a0_w0,
+  min_a0_w1 AS min_a0_w1,
+  max_a0_w1 AS max_a0_w1,
+  last_a1_w0 AS last_a1_w0
 FROM windowed
 JOIN frame USING (position)
 JOIN key USING (k)
-WHERE events_all_w0 IS NOT NULL
-ORDER BY position * (SELECT count(*) FROM key) + k
+WHERE count_all_and_count_a0_w0 IS NOT NULL
 )
 )
 );
@@ -201,9 +206,9 @@ SELECT
   k0 AS "origin",
   k1 AS "dest",
   interval_end AS event_timestamp,
-  CAST(coalesce(events_all_w2, 0) AS BIGINT) AS "flights_1d",
-  CAST(coalesce(events_all_w1, 0) AS BIGINT) AS "flights_7d",
-  CAST(coalesce(events_all_w0, 0) AS BIGINT) AS "flights_30d",
+  CAST(coalesce(count_all_w2, 0) AS BIGINT) AS "flights_1d",
+  CAST(coalesce(count_all_w1, 0) AS BIGINT) AS "flights_7d",
+  CAST(coalesce(count_all_w0, 0) AS BIGINT) AS "flights_30d",
   CAST(CAST(sum_a0_w2 AS DOUBLE) / nullif(count_a0_w2, 0) AS DOUBLE) AS "arr_delay_avg_1d",
   CAST(CAST(sum_a0_w1 AS DOUBLE) / nullif(count_a0_w1, 0) AS DOUBLE) AS "arr_delay_avg_7d",
   CAST(CAST(sum_a0_w0 AS DOUBLE) / nullif(count_a0_w0, 0) AS DOUBLE) AS "arr_delay_avg_30d",
@@ -215,9 +220,9 @@ SELECT
   k0,
   k1,
   interval_end,
-  count(*) FILTER (instant >= end_instant - 86400000000) AS events_all_w2,
-  count(*) FILTER (instant >= end_instant - 604800000000) AS events_all_w1,
-  count(*) AS events_all_w0,
+  count(*) FILTER (instant >= end_instant - 86400000000) AS count_all_w2,
+  count(*) FILTER (instant >= end_instant - 604800000000) AS count_all_w1,
+  count(*) AS count_all_w0,
   sum(a0) FILTER (instant >= end_instant - 86400000000) AS sum_a0_w2,
   count(a0) FILTER (instant >= end_instant - 86400000000) AS count_a0_w2,
   sum(a0) FILTER (instant >= end_instant - 604800000000) AS sum_a0_w1,
@@ -233,7 +238,6 @@ FROM (
 CROSS JOIN (SELECT interval_end, epoch_us(interval_end) AS end_instant FROM intervals)
 WHERE instant >= end_instant - 2592000000000 AND instant < end_instant
 GROUP BY k0, k1, interval_end
-ORDER BY interval_end, k0, k1
 )
 )
 );

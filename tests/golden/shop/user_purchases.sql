@@ -15,15 +15,18 @@ FROM (
 SELECT
   k0 AS "user_id",
   interval_end AS event_timestamp,
-  CAST(coalesce(events_all_w2, 0) AS BIGINT) AS "orders_7d",
-  CAST(coalesce(events_all_w1, 0) AS BIGINT) AS "orders_30d",
+  CAST(coalesce(count_all_w2, 0) AS BIGINT) AS "orders_7d",
+  CAST(coalesce(count_all_w1, 0) AS BIGINT) AS "orders_30d",
   coalesce(CAST(sum_a0_w1 AS DECIMAL(38,2)), CAST(0 AS DECIMAL(38,2))) AS "spent_30d",
   CAST(struct_extract(last_a1_w0, 'v') AS VARCHAR) AS "last_category_90d"
 FROM (
 WITH
 -- Every interval's end and every window's start, in order.
 boundary AS (
-  SELECT instant, CAST(row_number() OVER (ORDER BY instant) - 1 AS INTEGER) AS position, lead(instant) OVER (ORDER BY instant) AS next_instant
+  SELECT
+    instant,
+    CAST(row_number() OVER (ORDER BY instant) - 1 AS INTEGER) AS position,
+    lead(instant) OVER (ORDER BY instant) AS next_instant
   FROM (SELECT DISTINCT epoch_us(interval_end) - unnest([0, 7776000000000, 2592000000000, 604800000000]) AS instant FROM intervals)
 ),
 -- How many segments before its end an interval's windows begin.
@@ -31,9 +34,9 @@ frame AS (
   SELECT
     stop.position,
     interval_end,
-    stop.position - start0.position AS before0,
-    stop.position - start1.position AS before1,
-    stop.position - start2.position AS before2
+    CAST(stop.position - start0.position AS INTEGER) AS before0,
+    CAST(stop.position - start1.position AS INTEGER) AS before1,
+    CAST(stop.position - start2.position AS INTEGER) AS before2
   FROM intervals
   JOIN boundary stop ON stop.instant = epoch_us(interval_end)
   JOIN boundary start0 ON start0.instant = stop.instant - 7776000000000
@@ -60,6 +63,7 @@ step AS (
 lookup AS (
   SELECT
     position,
+    reach,
     instant AS from_instant,
     next_instant AS to_instant,
     unnest(range((instant - origin) // length, (next_instant - 1 - origin) // length + 1)) AS step_number
@@ -70,53 +74,57 @@ tile AS MATERIALIZED (
   SELECT
     k0,
     position,
-    count(*) AS events_all,
+    reach,
+    count(*) AS count_all,
     sum(a0) AS sum_a0,
     max({'at': instant, 'v': a1}) FILTER (a1 IS NOT NULL) AS last_a1
   FROM (
-    SELECT *, (instant - (SELECT origin FROM step)) // (SELECT length FROM step) AS step_number
+    SELECT *, (instant - (SELECT origin FROM step)) // (SELECT length FROM step) AS at_step
     FROM (SELECT "user_id" AS k0, epoch_us("purchased_at") AS instant, "amount" * "quantity" AS a0, "category" AS a1 FROM events)
   )
-  JOIN lookup USING (step_number)
-  WHERE instant >= from_instant AND instant < to_instant
-  GROUP BY k0, position
+  LEFT JOIN lookup ON step_number = at_step AND instant >= from_instant AND instant < to_instant
+  GROUP BY k0, position, reach
 ),
 key AS MATERIALIZED (
-  SELECT k0, row_number() OVER (ORDER BY k0) - 1 AS k
+  SELECT k0, CAST(row_number() OVER () AS UINTEGER) AS k
   FROM (SELECT DISTINCT k0 FROM tile)
 ),
 followed AS (
   SELECT
-    k, position, reach, events_all, sum_a0, last_a1,
+    k, position, reach,
+    count_all,
+    sum_a0,
+    last_a1,
     lead(position) OVER neighbours AS next_position,
     lag(reach) OVER neighbours AS reached
   FROM tile
   JOIN key USING (k0)
-  JOIN segment USING (position)
   WINDOW neighbours AS (PARTITION BY k ORDER BY position)
 ),
 stretch AS (
   SELECT
-    k, position, events_all, sum_a0, last_a1,
-    coalesce(least(next_position, reach + 1), reach + 1) - position AS segments,
+    k, position, count_all, sum_a0, last_a1,
+    least(next_position, reach + 1) - position AS segments,
     max(CASE WHEN reached >= position THEN NULL ELSE position END) OVER (PARTITION BY k ORDER BY position) AS run
   FROM followed
 ),
 cell AS (
   SELECT
-    k, run, CAST(position + step_from_tile AS INTEGER) AS position,
-    CASE WHEN step_from_tile = 0 THEN events_all END AS events_all,
-    CASE WHEN step_from_tile = 0 THEN sum_a0 END AS sum_a0,
-    CASE WHEN step_from_tile = 0 THEN last_a1 END AS last_a1
-  FROM (SELECT *, unnest(range(segments)) AS step_from_tile FROM stretch)
+    k,
+    run,
+    CAST(position + after_tile AS INTEGER) AS position,
+    CASE WHEN after_tile = 0 THEN count_all END AS count_all,
+    CASE WHEN after_tile = 0 THEN sum_a0 END AS sum_a0,
+    CASE WHEN after_tile = 0 THEN last_a1 END AS last_a1
+  FROM (SELECT *, unnest(range(segments)) AS after_tile FROM stretch)
 ),
 windowed AS (
   SELECT
     k,
     position,
-    CAST(sum(events_all) OVER w0 AS BIGINT) AS events_all_w0,
-    CAST(sum(events_all) OVER w2 AS BIGINT) AS events_all_w2,
-    CAST(sum(events_all) OVER w1 AS BIGINT) AS events_all_w1,
+    sum(count_all) OVER w0 AS count_all_w0,
+    sum(count_all) OVER w2 AS count_all_w2,
+    sum(count_all) OVER w1 AS count_all_w1,
     sum(sum_a0) OVER w1 AS sum_a0_w1,
     max(last_a1) OVER w0 AS last_a1_w0
   FROM cell
@@ -129,15 +137,14 @@ windowed AS (
 SELECT
   k0,
   interval_end,
-  events_all_w2,
-  events_all_w1,
-  sum_a0_w1,
-  last_a1_w0
+  CAST(count_all_w2 AS BIGINT) AS count_all_w2,
+  CAST(count_all_w1 AS BIGINT) AS count_all_w1,
+  sum_a0_w1 AS sum_a0_w1,
+  last_a1_w0 AS last_a1_w0
 FROM windowed
 JOIN frame USING (position)
 JOIN key USING (k)
-WHERE events_all_w0 IS NOT NULL
-ORDER BY position * (SELECT count(*) FROM key) + k
+WHERE count_all_w0 IS NOT NULL
 )
 )
 );
@@ -159,16 +166,16 @@ FROM (
 SELECT
   k0 AS "user_id",
   interval_end AS event_timestamp,
-  CAST(coalesce(events_all_w2, 0) AS BIGINT) AS "orders_7d",
-  CAST(coalesce(events_all_w1, 0) AS BIGINT) AS "orders_30d",
+  CAST(coalesce(count_all_w2, 0) AS BIGINT) AS "orders_7d",
+  CAST(coalesce(count_all_w1, 0) AS BIGINT) AS "orders_30d",
   coalesce(CAST(sum_a0_w1 AS DECIMAL(38,2)), CAST(0 AS DECIMAL(38,2))) AS "spent_30d",
   CAST(struct_extract(last_a1_w0, 'v') AS VARCHAR) AS "last_category_90d"
 FROM (
 SELECT
   k0,
   interval_end,
-  count(*) FILTER (instant >= end_instant - 604800000000) AS events_all_w2,
-  count(*) FILTER (instant >= end_instant - 2592000000000) AS events_all_w1,
+  count(*) FILTER (instant >= end_instant - 604800000000) AS count_all_w2,
+  count(*) FILTER (instant >= end_instant - 2592000000000) AS count_all_w1,
   sum(a0) FILTER (instant >= end_instant - 2592000000000) AS sum_a0_w1,
   max({'at': instant, 'v': a1}) FILTER (a1 IS NOT NULL) AS last_a1_w0
 FROM (
@@ -177,7 +184,6 @@ FROM (
 CROSS JOIN (SELECT interval_end, epoch_us(interval_end) AS end_instant FROM intervals)
 WHERE instant >= end_instant - 7776000000000 AND instant < end_instant
 GROUP BY k0, interval_end
-ORDER BY interval_end, k0
 )
 )
 );
