@@ -16,7 +16,7 @@ from airflow.sdk import DAG, Param, TaskGroup, get_parsing_context
 
 from fstore.airflow.assets import view_asset
 from fstore.airflow.documentation import pipeline_doc, view_doc
-from fstore.airflow.environment import configured_executors, refuse_local_stores
+from fstore.airflow.environment import configured_executors, refuse_local_stores, within_import_timeout
 from fstore.airflow.intervals import has_short_intervals
 from fstore.airflow.maintenance import maintenance_dag, maintenance_dag_id
 from fstore.airflow.operators import ComputeOperator, MaterializeOperator, ValidateOperator, WaitForInputsOperator
@@ -54,9 +54,9 @@ def build_dags(
     if asked == maintenance_dag_id(settings.project):
         return {asked: maintenance_dag(settings, arguments, [])}
     if asked:
-        steps = load_pipeline(settings, asked)
+        steps = load_pipeline(within_import_timeout(settings), asked)
         return {asked: pipeline_dag(asked, steps, settings, arguments)} if steps else {}
-    plan = load_plan(settings).plan
+    plan = load_plan(within_import_timeout(settings)).plan
     pipelines: dict[str, list[Step]] = {}
     for step in plan.steps:
         pipelines.setdefault(pipeline_id(step.project, step), []).append(step)
@@ -71,7 +71,7 @@ def report_problems(directory: Path | str, project: str | None = None) -> None:
     Airflow then lists them, with file and line, among its import errors. In the file that makes the DAGs an error would make
     Airflow drop all of them.
     """
-    problems = load_plan(read_settings(directory, project)).plan.problems
+    problems = load_plan(within_import_timeout(read_settings(directory, project))).plan.problems
     if problems:
         raise DefinitionErrors([problem.as_error() for problem in problems])
 

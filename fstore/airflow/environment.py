@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import msgspec
 from airflow.sdk import Context
 from airflow.sdk.configuration import conf
 
@@ -43,6 +44,18 @@ def refuse_local_stores(settings: Settings, executors: Sequence[str]) -> None:
             f"{', '.join(spanning)} run on several hosts: each would read and write its own copy. Use postgresql://, "
             "s3:// and redis:// URLs (FSTORE_REGISTRY_URL, FSTORE_OFFLINE_URL, FSTORE_ONLINE_URL), or the LocalExecutor."
         )
+
+
+def within_import_timeout(settings: Settings) -> Settings:
+    """Return settings whose definitions load before Airflow stops the parse.
+
+    A module that hangs would otherwise cost all DAGs of the file. A load may take five times the timeout of one module, and
+    needs some seconds of its own.
+    """
+    allowed = float(conf.getfloat("core", "dagbag_import_timeout", fallback=30.0))
+    if allowed <= 0:
+        return settings
+    return msgspec.structs.replace(settings, load_timeout=min(settings.load_timeout, max(allowed - 5, 1) / 5))
 
 
 def run_facts(context: Context) -> RunFacts:

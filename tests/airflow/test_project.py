@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -82,8 +83,21 @@ def test_stores_on_one_disk_are_refused_with_an_executor_on_several_hosts(projec
         build_dags(project)
 
 
+def test_a_module_that_hangs_does_not_make_airflow_stop_the_parse(tmp_path, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT", "15")
+    root = tmp_path / "shop"
+    shutil.copytree(PROJECT, root, ignore=shutil.ignore_patterns("__pycache__", "broken.py"))
+    (root / "feature_defs" / "hanging.py").write_text("import time\n\ntime.sleep(1000)\n")
+    began = time.monotonic()
+    dags = build_dags(root)
+    assert time.monotonic() - began < 15
+    assert list(dags) == [*PIPELINES, "shop.maintenance"]
+    assert "feature_defs/hanging.py" in dags["shop.maintenance"].doc_md
+
+
 _PARSE = """
 import sys
+import time
 from pathlib import Path
 import airflow.sdk, airflow.timetables.interval
 before = set(sys.modules)
