@@ -6,6 +6,7 @@ stores, and as project ``outlet`` with an online store in Redis, which tests can
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -71,8 +72,10 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
         environ = {"FSTORE_PROJECT": ""}
         if redis is not None:
             url = f"{redis.url}?socket_timeout=1"
-            environ["ONLINE_OF_SECOND_PROJECT"] = url
-            create(load_settings(root, environ={}, project="outlet", online_url=url))
+            outlet = load_settings(root, environ={}, project="outlet", online_url=url)
+            create(outlet)
+            registry = {"conn_type": "generic", "extra": {"url": outlet.registry_url}}
+            environ |= {"AIRFLOW_CONN_OUTLET_ONLINE": url, "AIRFLOW_CONN_OUTLET_REGISTRY": json.dumps(registry)}
         with LocalAirflow(root, environ=environ, users={"admin": "admin", "viewer": "viewer"}) as airflow:
             admin, viewer = airflow.client(), airflow.client("viewer")
             admin.wait_for_dags([*SHOP, "consumer"])
