@@ -113,13 +113,17 @@ class LineageLog:
         return new
 
     def _derive(self, connection: Connection, event: LineageEvent, found: Derived) -> None:
-        """Make the derivations of an output current, unless a newer run has stated its own."""
+        """Make what a job says of an output current, unless a newer run of the job has said so itself.
+
+        Other jobs' words stay: the Airflow task that runs a step reports the same output, without its columns.
+        """
         row = {"namespace": found.output.namespace, "name": found.output.name, "revision": found.revision,
-               "event_time": event.event_time, "run_id": event.run_id, "job_name": event.job_name}  # fmt: skip
+               "job_namespace": event.job_namespace, "job_name": event.job_name, "event_time": event.event_time,
+               "run_id": event.run_id}  # fmt: skip
         insert = self._database.insert_or(lineage_outputs).values({"project": self._database.project, **row})
-        replaced = {name: insert.excluded[name] for name in ("revision", "event_time", "run_id", "job_name")}
+        replaced = {name: insert.excluded[name] for name in ("revision", "event_time", "run_id")}
         newer = insert.excluded.event_time >= lineage_outputs.c.event_time
-        key = ["project", "namespace", "name"]
+        key = ["project", "namespace", "name", "job_namespace", "job_name"]
         connection.execute(insert.on_conflict_do_update(index_elements=key, set_=replaced, where=newer))
         for item in found.derivations:
             self._insert_new(
@@ -151,6 +155,7 @@ def _current(database: Database) -> sa.Select[*tuple[Any, ...]]:
             e.output_namespace, e.output_name, e.output_column, e.input_namespace, e.input_name, e.input_column,
             e.transformation, e.masking,
         )
+        .distinct()
         .join_from(lineage_edges, lineage_outputs, same)
         .where(e.project == database.project)
     )  # fmt: skip

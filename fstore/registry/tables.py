@@ -366,10 +366,11 @@ lineage_outputs = sa.Table(
     _name("namespace"),
     _name("name"),
     _name("revision", "the rows of lineage_edges that hold now"),
+    _name("job_namespace"),
+    _name("job_name"),
     _instant("event_time"),
     _name("run_id"),
-    _name("job_name"),
-    sa.PrimaryKeyConstraint("project", "namespace", "name"),
+    sa.PrimaryKeyConstraint("project", "namespace", "name", "job_namespace", "job_name"),
 )
 
 lineage_edges = sa.Table(

@@ -159,3 +159,9 @@ def test_other_zones_are_kept_as_instants(registry: Registry) -> None:
     registry.lineage.record(event("r", B, []).replace("2026-01-01T00:00:00Z", "2026-01-01T02:30:00.123456+02:00"))
     (recorded,) = registry.lineage.events()
     assert recorded.event_time == day(0) + timedelta(minutes=30, microseconds=123456)
+
+
+def test_jobs_that_report_the_same_output_do_not_take_each_others_word(registry: Registry) -> None:
+    registry.lineage.record(event("ours", B, [A], {"sum": [(A, "amount")]}))
+    registry.lineage.record(event("airflow", B, [], at=1).replace("make_b", "dag.task"))
+    assert pairs(registry.lineage.upstream(B, "sum")) == [("a.amount", "b.sum", 1)]

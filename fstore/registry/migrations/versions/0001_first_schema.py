@@ -138,11 +138,12 @@ def upgrade() -> None:
         sa.Column("namespace", sa.String(), nullable=False),
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("revision", sa.String(), nullable=False, comment="the rows of lineage_edges that hold now"),
+        sa.Column("job_namespace", sa.String(), nullable=False),
+        sa.Column("job_name", sa.String(), nullable=False),
         sa.Column("event_time", INSTANT, nullable=False),
         sa.Column("run_id", sa.String(), nullable=False),
-        sa.Column("job_name", sa.String(), nullable=False),
         sa.ForeignKeyConstraint(["project"], ["projects.project"], name="fk_lineage_outputs_project_projects"),
-        sa.PrimaryKeyConstraint("project", "namespace", "name", name="pk_lineage_outputs"),
+        sa.PrimaryKeyConstraint("project", "namespace", "name", "job_namespace", "job_name", name="pk_lineage_outputs"),
     )
     op.create_table(
         "service_features",

@@ -1,0 +1,1 @@
+"""The revisions of the registry, oldest first by name."""
