@@ -147,7 +147,7 @@ def _offline_store(settings: Settings) -> OfflineStore:
     from fstore.stores.offline import open_offline_store
 
     _check_scheme(settings.offline_url, "offline", ("file", "s3"))
-    return open_offline_store(settings.offline_url)
+    return open_offline_store(settings.offline_url, project=settings.project)
 
 
 def _online_store(settings: Settings) -> OnlineStore:
