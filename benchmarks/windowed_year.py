@@ -2,8 +2,8 @@
 
 365 daily intervals of {count, sum, avg} x {7, 30, 90 days} over 10 million events of 100,000 keys: 36.5 million rows. Both
 sides read the same Parquet file and write the same rows to one Parquet file of the same layout (sorted by event_timestamp
-and key, zstd, the same row groups, synced), with two threads and 4 GB. Ours goes through the engine as a run would; the
-baselines are the queries of ``baselines/``, run by bare DuckDB. The ratio is to the fastest of them.
+and key, zstd, the same row groups, synced), with two threads and the same memory. Ours goes through the engine as a run
+would; the baselines are the queries of ``baselines/``, run by bare DuckDB. The ratio is to the fastest of them.
 
 FSTORE_BENCH_SCALE=0.1 takes a tenth of the keys and events.
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import duckdb
 
-from benchmarks.harness import BUILD, MEBIBYTE, measure, report
+from benchmarks.harness import BUILD, measure, report
 from fstore.arrow import arrow_schema
 from fstore.definitions.source import ParquetSource
 from fstore.engines.duckdb import ROW_GROUP_ROWS, DuckDBEngine
@@ -34,8 +34,9 @@ FIRST_EVENT = START + timedelta(days=1) - timedelta(days=90)
 FOLDER = BUILD / f"windowed_year_{EVENTS}"
 BASELINES = Path(__file__).parent / "baselines"
 NAMES = ("dense_grid", "range_frames", "difference_array")
-SETTINGS = {"threads": 2, "memory_limit": "4GB", "temp_directory": str(FOLDER / "spill")}
-LIMIT_BYTES = 4 * 1024 * MEBIBYTE
+SETTINGS = {"threads": 2, "memory_limit": "3500MB", "temp_directory": str(FOLDER / "spill")}
+"""DuckDB's limit leaves room for the rest of the process, which is to stay below 4 GB altogether."""
+
 ORDER = "event_timestamp, user_id"
 
 
@@ -138,17 +139,17 @@ def main() -> None:
     prepare()
     taken = measure({"ours": run_ours, **{name: partial(run_baseline, name) for name in NAMES}})
     rows = {check_agreement(name) for name in NAMES}
+    for name in taken:
+        (FOLDER / f"{name}.parquet").unlink()
     ours = taken["ours"]
     fastest = min(NAMES, key=lambda name: taken[name].median)
     for name, measured in taken.items():
         print(f"{name}: {measured}")
-    if ours.peak_bytes > LIMIT_BYTES * 1.1:
-        print(f"peak memory {ours.peak_bytes // MEBIBYTE} MB is above the limit of 4 GB")
     report(
         "windowed_year",
         ours.median / taken[fastest].median,
         f"{max(rows)} rows in {ours.median:.1f} s, {fastest} {taken[fastest].median:.1f} s, "
-        f"peak {ours.peak_bytes / MEBIBYTE / 1024:.2f} GB against {taken[fastest].peak_bytes / MEBIBYTE / 1024:.2f} GB",
+        f"peak {ours.peak_bytes / 1e9:.2f} GB against {taken[fastest].peak_bytes / 1e9:.2f} GB; at most 1.3 and 4 GB",
     )
 
 
