@@ -41,7 +41,9 @@ def test_nothing_of_another_airflow_is_inherited(tmp_path, monkeypatch):
 
 def test_stopping_ends_processes_of_the_home_whose_parent_is_gone_and_no_others(tmp_path):
     def orphan(home):
-        code = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).pid)"
+        quiet = "stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL"
+        sleeper = "[sys.executable, '-c', 'import time; time.sleep(600)']"
+        code = f"import subprocess, sys; print(subprocess.Popen({sleeper}, {quiet}).pid)"
         environment = {**os.environ, "AIRFLOW_HOME": str(home)}
         done = subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True)
         return psutil.Process(int(done.stdout))
