@@ -280,7 +280,7 @@ class StoreCorrupt(StoreError):
 
 
 class FloorMissing(StoreError):
-    """The online store knows no complete snapshot of the view: it was flushed, is another store, or was never filled."""
+    """The online store has nothing of the view: it was flushed, is another store, or was never filled."""
 
     code = "floor_missing"
 

@@ -1,6 +1,7 @@
 """The maintenance DAG of a project: what must still happen when the last retry of a task was killed.
 
-Every ten minutes it brings publications online that are not online yet. It computes nothing and keeps no state of its own.
+Every ten minutes it brings publications online that are not online yet, or not any more, and deletes the files of attempts
+that will never publish. It computes nothing and keeps no state of its own.
 """
 
 from __future__ import annotations
@@ -24,21 +25,26 @@ def maintenance_dag_id(project: str) -> str:
     return f"{project}.maintenance"
 
 
-class ApplyOutboxOperator(BaseOperator):
-    """Brings online what was published and is not online yet."""
+class MaintenanceOperator(BaseOperator):
+    """Brings online what is published and not online, and deletes what will never be published."""
 
     def __init__(self, *, settings: Settings, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._settings = settings
 
     def execute(self, context: Context) -> None:  # noqa: ARG002  (the interface's signature)
-        """Apply pending work until none is left; fail, to be retried, when some of it could not be applied."""
+        """Drain the outbox, repair the online store, sweep; fail, to be retried, when something could not be applied."""
         # Imported here: the stores' drivers are needed by the running task only.
         from fstore.runtime.delivery import apply_outbox  # noqa: PLC0415
+        from fstore.runtime.repair import repair_online, sweep  # noqa: PLC0415
 
         with airflow_errors(), open_project(self._settings) as backends:
             delivered = apply_outbox(backends)
-        self.log.info("%d publication(s) brought online, %d row(s) written", delivered.entries, delivered.rows)
+            self.log.info("%d publication(s) brought online, %d row(s) written", delivered.entries, delivered.rows)
+            repaired = repair_online(backends)
+            if repaired.views:
+                self.log.warning("the online store had lost %s: %d row(s) written", ", ".join(repaired.views), repaired.rows)
+            self.log.info("files of %d attempt(s) that published nothing were deleted", sweep(backends, datetime.now(UTC)))
         if delivered.failed:
             raise StoreUnavailable(
                 f"{delivered.failed} publication(s) could not be brought online; the outbox in the registry says why "
@@ -51,7 +57,7 @@ def maintenance_dag(settings: Settings, default_args: Mapping[str, Any], problem
     broken = "\n".join(f"- {problem}" for problem in problems)
     with DAG(
         maintenance_dag_id(settings.project),
-        description="Brings published features online that are not online yet.",
+        description="Brings features online that are not, and sweeps what was never published.",
         doc_md=f"Definitions that cannot be planned, so that their views have no DAG:\n\n{broken}" if broken else None,
         schedule=CronTriggerTimetable("*/10 * * * *", timezone="UTC"),
         start_date=_SINCE,
@@ -61,5 +67,5 @@ def maintenance_dag(settings: Settings, default_args: Mapping[str, Any], problem
         tags=["fstore", settings.project, *(["broken definitions"] if broken else [])],
         default_args=dict(default_args),
     ) as dag:
-        ApplyOutboxOperator(task_id="apply_outbox", settings=settings)
+        MaintenanceOperator(task_id="maintain", settings=settings)
     return dag

@@ -27,7 +27,7 @@ from fstore.registry.attempts import (
     write_files,
     write_intervals,
 )
-from fstore.registry.database import Database
+from fstore.registry.database import BATCH, Database
 from fstore.registry.heads import Scope, read_blocked, read_heads, read_newest, read_publications, uncovered
 from fstore.registry.lineage_log import LineageLog
 from fstore.registry.publishing import publish_attempt
@@ -45,7 +45,7 @@ from fstore.registry.records import (
 )
 from fstore.registry.reports import read_verdicts, write_results
 from fstore.registry.staleness import stale_intervals
-from fstore.registry.tables import attempts
+from fstore.registry.tables import attempt_intervals, attempts
 from fstore.registry.views import live_generation
 from fstore.types import DataFile
 
@@ -157,6 +157,32 @@ class Ledger:
                     .values(state="failed", message=message, finished_at=database.now(connection))
                 )
             self._lineage.record_within(connection, lineage_events)
+
+    def abandon(self, before: datetime) -> list[Attempt]:
+        """Give up the attempts that began before an instant and published nothing, and return them: they never will.
+
+        Those that were given up earlier but not marked as swept are returned again.
+        """
+        database, a, i = self._database, attempts.c, attempt_intervals.c
+        settled = sa.select(i.attempt_id).where(i.outcome.in_(("published", "overtaken")))
+        dead = sa.and_(
+            a.project == database.project,
+            a.created_at < before,
+            a.state.not_in(("published", "swept")),
+            a.id.not_in(settled),
+        )
+        with database.writing() as connection:
+            ids = connection.execute(sa.select(a.id).where(dead).order_by(a.id).limit(BATCH)).scalars().all()
+            connection.execute(sa.update(attempts).where(a.id.in_(ids)).values(state="abandoned"))
+            return [read_attempt(database, connection, lock_attempt(database, connection, id_)) for id_ in ids]
+
+    def mark_swept(self, attempt_ids: Collection[int]) -> None:
+        """Record that the files of given-up attempts are deleted."""
+        a = attempts.c
+        with self._database.writing() as connection:
+            connection.execute(
+                sa.update(attempts).where(a.id.in_(list(attempt_ids)), a.state == "abandoned").values(state="swept")
+            )
 
     # -- the log ------------------------------------------------------------------------------------------------------
 

@@ -44,6 +44,11 @@ def publish_attempt(
     """
     project = lock_project(database, connection)
     attempt = lock_attempt(database, connection, attempt_id)
+    if attempt.state in ("abandoned", "swept"):
+        raise AttemptUnknown(
+            f"attempt {attempt_id} of view {attempt.view!r} published nothing for too long and its files were deleted: "
+            "clear its compute step, or run it again"
+        )
     outcomes = _outcomes(connection, attempt, chosen)
     passed = [interval for interval, outcome in outcomes.items() if outcome == "passed"]
     if passed:

@@ -15,7 +15,7 @@ from fstore.interval import Interval
 from fstore.plan.steps import Step
 from fstore.types import DataFile
 
-State = Literal["begun", "validated", "published", "failed"]
+State = Literal["begun", "validated", "published", "failed", "abandoned", "swept"]
 Outcome = Literal["pending", "passed", "blocked", "published", "overtaken"]
 
 

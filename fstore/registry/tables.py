@@ -222,7 +222,7 @@ attempts = sa.Table(
     _name("run_id"),
     _name("fingerprint"),
     sa.Column("step", Json, nullable=False),
-    _name("state", "begun, validated, published or failed"),
+    _name("state", "begun, validated, published, failed, abandoned or swept"),
     _text("message"),
     *_range(),
     _instant("created_at"),

@@ -147,7 +147,7 @@ class Client:
         """Read the features of entities as they are now: what a point-in-time join at this moment would give.
 
         ``entities`` are lists by join key, or a dict per entity. Raises UnknownFeature, EntityColumnError,
-        FeatureNameClash, FloorMissing when the online store holds no complete snapshot of a view, and RetrievalError for a
+        FeatureNameClash, FloorMissing when the online store has nothing of a view, and RetrievalError for a
         view that is not kept online. Costs one read of the online store per view.
         """
         if entities is None:

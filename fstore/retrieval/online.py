@@ -108,14 +108,14 @@ class PreparedView:
             stored = iter(rows)
             rows = [next(stored) if whole else None for whole in complete.tolist()]
         floor = found.floor
-        if self.step.kind == "event":
-            return self._values(rows, complete, now, floor_sequence=0, floor_end=None)
         if floor is None:
             raise FloorMissing(
-                f"the online store has no complete snapshot of view {self.name.view!r} (project {self.name.project!r}, "
+                f"the online store has nothing of view {self.name.view!r} (project {self.name.project!r}, "
                 f"generation {self.name.generation}): it was never filled, it was flushed, or FSTORE_ONLINE_URL leads to "
                 f"another store. {self._refill(self.name.view)}"
             )
+        if self.step.kind == "event":
+            return self._values(rows, complete, now, floor_sequence=0, floor_end=None)
         return self._values(rows, complete, now, floor_sequence=floor.sequence, floor_end=to_micros(floor.end))
 
     def _values(

@@ -99,6 +99,8 @@ def _apply_events(backends: Backends, step: Step, work: OnlineWork) -> int:
             kept = batch.filter(pc.is_valid(batch[EVENT_TIMESTAMP]))
             written += apply_rows(backends.online, target, codec, [kept], work.sequence).written
             written += apply_tombstones(backends.online, target, codec, pa.Table.from_batches([gone]), work.sequence).written
+    # Rows of event views stand for themselves; their floor only says that the store has not lost them.
+    backends.online.raise_floor(target, Floor(sequence=work.sequence, end=work.end))
     return written
 
 

@@ -14,7 +14,7 @@ import msgspec
 
 from fstore.arrow import arrow_schema
 from fstore.backends import Backends
-from fstore.engines.engine import FilesRelation, IntervalsRelation, Query
+from fstore.engines.engine import FilesRelation, IntervalsRelation, Query, Relation
 from fstore.errors import AttemptUnknown, ValidationFailed
 from fstore.interval import Interval, format_instant
 from fstore.lineage.run import CheckOutcome, ParentRun, Quality
@@ -250,7 +250,10 @@ class _Audit:
             schema=arrow_schema(self._step.columns()),
             ends_inclusive=self._step.kind == "snapshot",
         )
-        relations = {"computed": computed, "intervals": IntervalsRelation(intervals=self._attempt.intervals)}
+        relations: dict[str, Relation] = {
+            "computed": computed,
+            "intervals": IntervalsRelation(intervals=self._attempt.intervals),
+        }
         return Query(sql=f"WITH rows AS ({interval})\nSELECT * FROM (\n{sql}\n)", relations=relations)
 
 

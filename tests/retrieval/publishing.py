@@ -87,7 +87,7 @@ class Publisher:
         return ledger.publish(attempt.id).sequence
 
     def bring_online(self, step: Step, rows: Mapping[Interval, Rows], sequence: int, gone: Rows = ()) -> None:
-        """Write rows, and tombstones for the keys gone, as of a publication; a snapshot view's floor rises to it."""
+        """Write rows, and tombstones for the keys gone, as of a publication, to which the view's floor rises."""
         view = OnlineView(project="shop", view=step.view, generation=self.backends.registry.view(step.view).generation)
         codec = RowCodec(step.keys, [Column(name=f.name, type=f.type or "") for f in step.features])
         table = published_table(step, rows)
@@ -95,8 +95,7 @@ class Publisher:
         if gone:
             keys = pa.Table.from_pylist(list(gone), schema=arrow_schema(step.keys))
             self.backends.online.write_rows(view, codec.encode_keys(keys), codec.tombstones(len(gone), sequence))
-        if step.kind == "snapshot":
-            self.backends.online.raise_floor(view, Floor(sequence=sequence, end=max(rows).end))
+        self.backends.online.raise_floor(view, Floor(sequence=sequence, end=max(rows).end))
 
 
 def published_table(step: Step, rows: Mapping[Interval, Rows]) -> pa.Table:

@@ -245,7 +245,7 @@ def test_online_reads_refuse_what_is_not_there(client: Client) -> None:
     with pytest.raises(FloorMissing) as missing:
         client.get_online_features(["orders:n"], {"user_id": ["u1"]})
     assert str(missing.value) == (
-        "the online store has no complete snapshot of view 'orders' (project 'shop', generation 1): it was never filled, it "
+        "the online store has nothing of view 'orders' (project 'shop', generation 1): it was never filled, it "
         "was flushed, or FSTORE_ONLINE_URL leads to another store. Publish its newest interval again: "
         "`fstore run --select orders --start 2026-01-02T00:00 --end 2026-01-03T00:00`."
     )

@@ -168,8 +168,8 @@ def test_online_values_equal_a_join_at_this_moment(publisher: Publisher, kind: s
         publisher.bring_online(step, rows, sequence, gone)
     known = [stamp for _, interval, rows in history for stamp in ([interval.end] if kind == "snapshot" else
              [row["event_timestamp"] for row in rows])]  # fmt: skip
-    if kind == "snapshot" and not known:
-        return
+    if not history:
+        return  # nothing was published: FloorMissing, which another test holds
     earliest = max(known, default=T0) + step.lag
     edges = [] if step.ttl is None else [step.ttl - step.lag, step.ttl - step.lag + MICRO, step.ttl]
     now = earliest + data.draw(st.sampled_from([timedelta(), MICRO, 5 * HOUR, 9 * DAY, *edges]))

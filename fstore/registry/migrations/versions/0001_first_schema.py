@@ -32,7 +32,7 @@ def upgrade() -> None:
         sa.Column("run_id", sa.String(), nullable=False),
         sa.Column("fingerprint", sa.String(), nullable=False),
         sa.Column("step", sa.JSON(), nullable=False),
-        sa.Column("state", sa.String(), nullable=False, comment="begun, validated, published or failed"),
+        sa.Column("state", sa.String(), nullable=False, comment="begun, validated, published, failed, abandoned or swept"),
         sa.Column("message", sa.String(), server_default="", nullable=False),
         sa.Column("start_at", INSTANT, nullable=False),
         sa.Column("end_at", INSTANT, nullable=False),

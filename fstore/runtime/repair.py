@@ -1,0 +1,84 @@
+"""Bring a project back to what the publication log says, after crashes and losses.
+
+Two things, both safe to repeat and to run beside anything else: what is published and not online, although nothing of it is
+pending, goes online again (a flushed store, a restored one); and files of attempts that will never publish are deleted.
+Recomputes nothing: missing and stale intervals are for scheduled runs.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import msgspec
+
+from fstore.backends import Backends
+from fstore.plan.steps import Step
+from fstore.registry.records import Head, OnlineWork
+from fstore.runtime.delivery import apply_work
+from fstore.stores.online import OnlineView
+
+SWEEP_AFTER = timedelta(days=2)
+"""How long the files of an attempt that published nothing are kept: for looking at them, and for tasks that still run."""
+
+
+class Repaired(msgspec.Struct, frozen=True, kw_only=True):
+    """The views that were brought online again, and the rows that this took."""
+
+    views: tuple[str, ...]
+    rows: int
+
+
+def repair_online(backends: Backends) -> Repaired:
+    """Bring every online view that the store lost, or has an older state of, to its newest publication.
+
+    Views with pending work in the outbox are left to it. Raises StoreError as the store does.
+    """
+    pending = {entry.payload.view for entry in backends.registry.outbox.pending(kind="online", limit=10_000)}
+    views: list[str] = []
+    rows = 0
+    for registered in backends.registry.views():
+        step = registered.step
+        if not step.online or step.view in pending:
+            continue
+        heads = backends.registry.ledger.heads(step.view)
+        if heads and _is_behind(backends, step, registered.generation, heads):
+            rows += sum(apply_work(backends, work) for work in _work(step, registered.generation, heads))
+            views.append(step.view)
+    return Repaired(views=tuple(views), rows=rows)
+
+
+def sweep(backends: Backends, now: datetime, *, after: timedelta = SWEEP_AFTER) -> int:
+    """Delete the files of attempts that began before ``now - after`` and published nothing; return how many attempts.
+
+    The attempts are marked first, so that one that is still running cannot publish files that are gone.
+    """
+    ledger = backends.registry.ledger
+    dead = ledger.abandon(now - after)
+    for attempt in dead:
+        backends.offline.delete_directory(backends.offline.attempt_directory(attempt.view, attempt.generation, attempt.id))
+    ledger.mark_swept([attempt.id for attempt in dead])
+    return len(dead)
+
+
+def _is_behind(backends: Backends, step: Step, generation: int, heads: list[Head]) -> bool:
+    """Whether the store lacks the newest publication (snapshot views), or everything (event views)."""
+    floor = backends.online.floor(OnlineView(project=backends.settings.project, view=step.view, generation=generation))
+    if floor is None:
+        return True
+    return step.kind == "snapshot" and floor.sequence < heads[-1].sequence
+
+
+def _work(step: Step, generation: int, heads: list[Head]) -> list[OnlineWork]:
+    """Return what brings a view online: the newest interval's publication, or all that an event view has."""
+    needed = heads[-1:] if step.kind == "snapshot" else heads
+    return [
+        OnlineWork(
+            view=step.view,
+            generation=generation,
+            sequence=head.sequence,
+            start=head.start,
+            end=head.end,
+            attempt=head.attempt,
+        )
+        for head in needed
+    ]
