@@ -110,16 +110,17 @@ def print_training_frame(features: Client) -> None:
     frame = features.get_historical_features(labels, service="arrival_delay")
     table = frame.to_pandas()
     console.print(f"{len(table):,} flights × {len(table.columns)} columns; {table['late'].mean():.0%} arrived late")
-    with pd.option_context("display.width", 160, "display.max_columns", 20, "display.float_format", "{:.2f}".format):
-        console.print(table.head(8).to_string(index=False))
+    with pd.option_context("display.float_format", "{:.2f}".format):
+        console.print(table.head(4).reset_index(drop=True).T.to_string(header=False), soft_wrap=True)
     print_late_share(table)
 
 
 def print_late_share(table: pd.DataFrame) -> None:
     """Print the share of late flights by the predicted risk of their route: what the features are worth."""
-    bands = pd.qcut(table["risk"], 5)
-    for band, share in table.groupby(bands, observed=True)["late"].mean().items():
-        console.print(f"  risk {band!s:>18}  {'█' * round(share * 60)} {share:.0%} late")
+    known = table.dropna(subset="risk")
+    fifths = pd.qcut(known["risk"], 5, labels=["lowest", "low", "middle", "high", "highest"])
+    for fifth, share in known.groupby(fifths, observed=True)["late"].mean().items():
+        console.print(f"  {fifth!s:>8} fifth of risk  {'█' * round(share * 100)} {share:.0%} late")
 
 
 def print_online_read(features: Client) -> None:
