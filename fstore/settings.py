@@ -24,8 +24,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     ``root`` is an absolute directory; the URLs are absolute too. Memory sizes are DuckDB texts such as ``"4GB"``;
     ``threads = 0`` means one per core; timeouts are seconds. ``load_timeout`` is how long one definition module may take to
-    import: Airflow gives a whole DAG file 30 seconds by default. A process takes about 0.4 GB more than ``memory_limit``; the
-    default keeps it within 4 GB. An interval with more than ``quarantine_cap`` rows to set aside is blocked instead.
+    import: Airflow gives a whole DAG file 30 seconds by default. A process takes about 0.4 GB more than ``memory_limit``:
+    the default keeps it within 4 GB. An interval with more than ``quarantine_cap`` rows to set aside is blocked instead.
     """
 
     root: str
