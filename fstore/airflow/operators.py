@@ -208,7 +208,13 @@ class ValidateOperator(_AttemptOperator):
 
         with airflow_errors(), open_project(self._settings) as backends:
             report = validate_attempt(backends, self._attempt(context), parent=parent_run(context))
-        self.log.info("%s", report)
+        passed = len(report.verdicts) - len(report.blocked)
+        self.log.info(
+            "%d of %d interval(s) passed: %d row(s), %d set aside, %d warning(s)",
+            passed, len(report.verdicts), report.rows, report.quarantined_rows, report.warnings,
+        )  # fmt: skip
+        for line in report.describe():
+            self.log.warning("%s", line)
 
 
 class MaterializeOperator(_AttemptOperator):

@@ -95,14 +95,20 @@ def resolve_inputs(registry: Registry, step: Step, intervals: Sequence[Interval]
 
 
 def input_readiness(registry: Registry, step: Step, intervals: Sequence[Interval]) -> Readiness:
-    """Say whether all that the intervals read is published, what is awaited, and what can never come."""
+    """Say whether all that the intervals read is published, what is awaited, and what can never come.
+
+    An upstream interval that its checks have blocked is not awaited, because nothing will publish it by itself: the intervals
+    that read it are left out when the others are computed.
+    """
     resolved = resolve_inputs(registry, step, intervals)
+    blocked = {view: _blocked(registry, view) for view in {missing.view for missing in resolved.missing}}
+    waiting = tuple(missing for missing in resolved.missing if missing.upstream not in blocked[missing.view])
     impossible = tuple(
         f"view {item.view!r} was removed from the definitions; {step.view!r} ({step.module}:{step.line}) still reads it"
         for item in step.inputs
         if isinstance(item, ViewInput) and registry.is_retired(item.view)
     )
-    return Readiness(ready=not resolved.missing, waiting=resolved.missing, impossible=impossible)
+    return Readiness(ready=not waiting, waiting=waiting, impossible=impossible)
 
 
 def relations_for(backends: Backends, step: Step, resolved: ResolvedInputs, interval: Interval) -> dict[str, Relation]:
@@ -152,6 +158,13 @@ def _heads(registry: Registry, view: str, intervals: Sequence[Interval]) -> tupl
         return tuple(registry.ledger.heads(view, start=start, end=end))
     except UnknownFeature:  # never registered, so nothing of it was published yet
         return ()
+
+
+def _blocked(registry: Registry, view: str) -> set[Interval]:
+    try:
+        return set(registry.ledger.blocked(view))
+    except UnknownFeature:  # never registered
+        return set()
 
 
 def _merge_pins(pinned: Mapping[tuple[str, Interval], Head]) -> tuple[Pin, ...]:

@@ -20,6 +20,7 @@ from fstore.errors import (
 )
 from fstore.runtime.compute import compute_attempt
 from fstore.runtime.due import due_intervals
+from fstore.runtime.inputs import input_readiness
 from fstore.runtime.materialize import materialize_attempt
 from fstore.runtime.validate import ValidationReport, validate_attempt
 from tests.projects import SmallProject, utc
@@ -329,3 +330,32 @@ def test_nan_is_not_null(project: SmallProject) -> None:
     write_orders(project, [{"user_id": "a", "ordered_at": "2026-01-01T10:00", "amount": math.nan, "item": "pen"}])
     result = project.run("user_orders", "2026-01-01", "2026-01-02")
     assert result.report.quarantined_rows == 1, "NaN fails a range"
+
+
+DOWNSTREAM = """
+    from fstore import FeatureView, feature
+
+    from .checked import Checked
+    from .shop import user
+
+
+    class Downstream(FeatureView):
+        '''Reads a view whose checks may block it.'''
+
+        entity, schedule = user, "@daily"
+        inputs = {"c": Checked}
+        sql = "SELECT user_id, orders_1d + 1 AS more FROM c"
+        more = feature("int64")
+"""
+
+
+def test_nobody_waits_for_an_interval_that_its_checks_blocked(project: SmallProject) -> None:
+    project.define("checked", BLOCKING)
+    project.define("downstream", DOWNSTREAM)
+    registry, step = project.backends.registry, project.step("downstream")
+    days = project.intervals("downstream", "2026-01-01", "2026-01-05")
+    assert not input_readiness(registry, step, days).ready
+    project.run("checked", "2026-01-01", "2026-01-05")
+    assert input_readiness(registry, step, days).ready
+    result = project.run("downstream", "2026-01-01", "2026-01-05")
+    assert [interval.start.day for interval in result.materialized.intervals] == [1, 2, 4]
