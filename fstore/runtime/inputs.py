@@ -97,8 +97,8 @@ def resolve_inputs(registry: Registry, step: Step, intervals: Sequence[Interval]
 def input_readiness(registry: Registry, step: Step, intervals: Sequence[Interval]) -> Readiness:
     """Say whether all that the intervals read is published, what is awaited, and what can never come.
 
-    An upstream interval that its checks have blocked is not awaited, because nothing will publish it by itself: the intervals
-    that read it are left out when the others are computed.
+    An upstream interval that its checks have blocked is not awaited, because nothing will publish it by itself: the
+    intervals that read it are left out when the others are computed.
     """
     resolved = resolve_inputs(registry, step, intervals)
     blocked = {view: _blocked(registry, view) for view in {missing.view for missing in resolved.missing}}
