@@ -108,21 +108,21 @@ def read_publications(
     ]
 
 
-def read_blocked(database: Database, connection: Connection, view: str, generation: int) -> list[Interval]:
-    """Return the intervals whose newest verdict blocks them, ascending."""
+def read_blocked(database: Database, connection: Connection, view: str, generation: int) -> dict[Interval, int]:
+    """Return the intervals whose newest verdict blocks them, ascending, with the attempt that it is about."""
     c = attempt_intervals.c
     newest_first = sa.func.row_number().over(partition_by=[c.start_at, c.end_at], order_by=c.attempt_id.desc())
     ranked = (
-        sa.select(c.start_at, c.end_at, c.outcome, newest_first.label("rank"))
+        sa.select(c.start_at, c.end_at, c.attempt_id, c.outcome, newest_first.label("rank"))
         .where(c.project == database.project, c.view == view, c.generation == generation, c.outcome != "pending")
         .subquery()
     )
     rows = connection.execute(
-        sa.select(ranked.c.start_at, ranked.c.end_at)
+        sa.select(ranked.c.start_at, ranked.c.end_at, ranked.c.attempt_id)
         .where(ranked.c.rank == 1, ranked.c.outcome == "blocked")
         .order_by(ranked.c.start_at)
     )
-    return [Interval(row.start_at, row.end_at) for row in rows]
+    return {Interval(row.start_at, row.end_at): row.attempt_id for row in rows}
 
 
 def uncovered(intervals: Iterable[Interval], heads: Sequence[Head]) -> list[Interval]:

@@ -44,7 +44,7 @@ from fstore.registry.records import (
     Verdict,
 )
 from fstore.registry.reports import read_verdicts, write_results
-from fstore.registry.staleness import stale_intervals
+from fstore.registry.staleness import intervals_blocked_again, stale_intervals
 from fstore.registry.tables import attempt_intervals, attempts
 from fstore.registry.views import live_generation
 from fstore.types import DataFile
@@ -227,7 +227,16 @@ class Ledger:
         """Return the intervals whose newest verdict blocks them, ascending. Raises UnknownFeature."""
         with self._database.reading() as connection:
             generation = live_generation(self._database, connection, view)
-            return read_blocked(self._database, connection, view, generation)
+            return list(read_blocked(self._database, connection, view, generation))
+
+    def blocked_again(self, step: Step) -> list[Interval]:
+        """Return those of the blocked intervals that computing now would block again, ascending. Raises UnknownFeature.
+
+        That is: the step asks for the same with the same checks, and no view that they read was republished since.
+        """
+        with self._database.reading() as connection:
+            generation = live_generation(self._database, connection, step.view)
+            return intervals_blocked_again(self._database, connection, step, generation)
 
     def stale(self, view: str) -> list[Interval]:
         """Return the published intervals whose pinned inputs were republished since, ascending. Raises UnknownFeature."""

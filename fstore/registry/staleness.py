@@ -1,4 +1,4 @@
-"""Which published intervals were computed from inputs that have been republished since.
+"""Which intervals were computed from inputs that have been republished since, and which were blocked and would be again.
 
 Takes an open connection and gives intervals. The pins of an attempt say what it read; the step that it ran says which of
 its intervals read which upstream interval.
@@ -16,9 +16,9 @@ from sqlalchemy.engine import Connection
 from fstore.interval import Interval, merge_intervals
 from fstore.plan.steps import HistoryInput, Step, ViewInput, decode_step
 from fstore.registry.database import BATCH, Database
-from fstore.registry.heads import Scope, overlapping, read_heads
+from fstore.registry.heads import Scope, overlapping, read_blocked, read_heads
 from fstore.registry.pins import changed_pins
-from fstore.registry.records import Pin
+from fstore.registry.records import Outcome, Pin
 from fstore.registry.tables import attempt_intervals, attempt_pins, attempts, publications
 from fstore.registry.views import live_generations
 
@@ -28,13 +28,17 @@ Changed = dict[int, dict[str, list[Interval]]]
 
 def stale_intervals(database: Database, connection: Connection, view: str, generation: int) -> list[Interval]:
     """Return the intervals of a view whose head pinned a publication that is not the upstream's head any more."""
-    changed = _changed_inputs(database, connection, view, generation)
+    log = publications.c
+    published = sa.select(log.attempt_id).where(
+        log.project == database.project, log.view == view, log.generation == generation
+    )
+    changed = _changed_inputs(database, connection, published)
     if not changed:
         return []
     heads = read_heads(database, connection, Scope(view=view, generation=generation))
     holders = {head.attempt for head in heads} & set(changed)
     stale: set[Interval] = set()
-    for attempt, step, intervals in _attempts_of(connection, sorted(holders)):
+    for attempt, step, intervals in _attempts_of(connection, sorted(holders), "published"):
         held = [
             interval
             for interval in intervals
@@ -42,6 +46,24 @@ def stale_intervals(database: Database, connection: Connection, view: str, gener
         ]
         stale.update(affected_intervals(step, held, changed[attempt]))
     return sorted(stale)
+
+
+def intervals_blocked_again(database: Database, connection: Connection, step: Step, generation: int) -> list[Interval]:
+    """Return the blocked intervals of a view that its step of now would find as they were."""
+    blockers = read_blocked(database, connection, step.view, generation)
+    if not blockers:
+        return []
+    c = attempt_intervals.c
+    blocking = sa.select(c.attempt_id).where(
+        c.project == database.project, c.view == step.view, c.generation == generation, c.outcome == "blocked"
+    )
+    changed = _changed_inputs(database, connection, blocking)
+    again: set[Interval] = set()
+    for attempt, then, intervals in _attempts_of(connection, sorted(set(blockers.values())), "blocked"):
+        if (then.fingerprint, then.audits) == (step.fingerprint, step.audits):
+            held = [interval for interval in intervals if blockers.get(interval) == attempt]
+            again.update(set(held).difference(affected_intervals(then, held, changed.get(attempt, {}))))
+    return sorted(again)
 
 
 def affected_intervals(step: Step, intervals: Sequence[Interval], changed: dict[str, list[Interval]]) -> list[Interval]:
@@ -69,12 +91,8 @@ def _reads(item: ViewInput, intervals: Sequence[Interval]) -> list[Interval]:
     return [Interval(edges[end - 1], edges[end]) for end in ends]
 
 
-def _changed_inputs(database: Database, connection: Connection, view: str, generation: int) -> Changed:
-    log = publications.c
-    published = sa.select(log.attempt_id).where(
-        log.project == database.project, log.view == view, log.generation == generation
-    )
-    rows = connection.execute(sa.select(attempt_pins).where(attempt_pins.c.attempt_id.in_(published)))
+def _changed_inputs(database: Database, connection: Connection, among: sa.Select[tuple[int]]) -> Changed:
+    rows = connection.execute(sa.select(attempt_pins).where(attempt_pins.c.attempt_id.in_(among)))
     pins: dict[str, list[tuple[int, Pin]]] = defaultdict(list)
     for row in rows:
         pin = Pin(view=row.view, start=row.start_at, end=row.end_at, sequence=row.sequence)
@@ -89,15 +107,15 @@ def _changed_inputs(database: Database, connection: Connection, view: str, gener
     return changed
 
 
-def _attempts_of(connection: Connection, ids: Sequence[int]) -> Iterable[tuple[int, Step, list[Interval]]]:
-    """Yield attempts with the step that they ran and the intervals that they published."""
+def _attempts_of(connection: Connection, ids: Sequence[int], outcome: Outcome) -> Iterable[tuple[int, Step, list[Interval]]]:
+    """Yield attempts with the step that they ran and their intervals of an outcome."""
     for at in range(0, len(ids), BATCH):
         batch = ids[at : at + BATCH]
         intervals: dict[int, list[Interval]] = defaultdict(list)
         c = attempt_intervals.c
         spans = connection.execute(
             sa.select(c.attempt_id, c.start_at, c.end_at)
-            .where(c.attempt_id.in_(batch), c.outcome == "published")
+            .where(c.attempt_id.in_(batch), c.outcome == outcome)
             .order_by(c.start_at)
         )
         for span in spans:

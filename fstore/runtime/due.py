@@ -5,7 +5,7 @@ A question to the publication log, not to a scheduler: so a pause or an outage l
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 import msgspec
@@ -13,6 +13,10 @@ import msgspec
 from fstore.interval import Interval, merge_intervals
 from fstore.plan.steps import Step
 from fstore.registry.registry import Registry
+from fstore.runtime.inputs import resolve_inputs
+
+_AT_ONCE = 500
+"""Intervals whose inputs are looked up together."""
 
 
 class Due(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,8 +45,9 @@ def intervals_within(step: Step, start: datetime, end: datetime) -> list[Interva
 def due_intervals(registry: Registry, step: Step, *, now: datetime, upto: datetime | None = None, limit: int) -> Due:
     """Return what is unpublished or stale among the due intervals, oldest first, at most ``limit`` of them.
 
-    ``upto`` leaves out intervals that end after it. Intervals whose last audit blocked them are left out: the same data
-    would block them again; they are computed when asked for, or when an input was republished.
+    ``upto`` leaves out intervals that end after it. Intervals whose last audit blocked them are left out, because the same
+    inputs would be blocked again; they are due when a view that they read was republished or the definition changed. Of more
+    than ``limit`` those come first whose inputs are published, so that what cannot be computed holds up nothing.
     """
     whole = due_range(step, now)
     if whole is None:
@@ -50,14 +55,24 @@ def due_intervals(registry: Registry, step: Step, *, now: datetime, upto: dateti
     whole = whole if upto is None else Interval(whole.start, min(whole.end, upto))
     ledger = registry.ledger
     published = [Interval(head.start, head.end) for head in ledger.heads(step.view, start=whole.start, end=whole.end)]
-    stale = set(ledger.stale(step.view))
-    blocked = set(ledger.blocked(step.view)) - stale
-    wanted: list[Interval] = []
-    for gap in subtract(whole, [*published, *blocked]):
-        wanted.extend(step.schedule.intervals(gap.start, gap.end))
-    wanted.extend(interval for interval in stale if whole.contains(interval))
-    ordered = sorted(set(wanted))
-    return Due(intervals=tuple(ordered[:limit]), remaining=max(0, len(ordered) - limit))
+    wanted = {interval for interval in ledger.stale(step.view) if whole.contains(interval)}
+    for gap in subtract(whole, published):
+        wanted.update(step.schedule.intervals(gap.start, gap.end))
+    ordered = sorted(wanted.difference(ledger.blocked_again(step)))
+    chosen = _first(registry, step, ordered, limit)
+    return Due(intervals=tuple(chosen), remaining=len(ordered) - len(chosen))
+
+
+def _first(registry: Registry, step: Step, ordered: Sequence[Interval], limit: int) -> Sequence[Interval]:
+    """Return the first intervals whose inputs are published; those that have to wait only if there is no other."""
+    if len(ordered) <= limit or not step.upstream:
+        return ordered[:limit]
+    ready: list[Interval] = []
+    for at in range(0, len(ordered), _AT_ONCE):
+        ready.extend(resolve_inputs(registry, step, ordered[at : at + _AT_ONCE]).ready)
+        if len(ready) >= limit:
+            break
+    return ready[:limit] or ordered[:limit]
 
 
 def subtract(whole: Interval, parts: Iterable[Interval]) -> list[Interval]:

@@ -1,0 +1,329 @@
+"""Runs that meet trouble: what stays due, what is refused, and views over views of other schedules."""
+
+from __future__ import annotations
+
+import datetime as dt
+from decimal import Decimal
+
+import pyarrow as pa
+import pytest
+
+from fstore import Client
+from fstore.errors import AttemptUnknown, OutputMismatch, ValidationFailed
+from fstore.runtime.compute import compute_attempt
+from fstore.runtime.due import due_intervals
+from fstore.runtime.materialize import materialize_attempt
+from fstore.runtime.validate import validate_attempt
+from tests.projects import SmallProject, utc
+from tests.runtime.conftest import STAMP
+
+HOURLY = """
+    from fstore import FeatureView, agg, expr, feature
+
+    from .shop import orders, user
+
+
+    class Hourly(FeatureView):
+        '''Every hour.'''
+
+        entity, source, schedule, start = user, orders, "@hourly", "2026-01-01"
+        orders = agg.count().over("1h")
+
+
+    class Daily(FeatureView):
+        '''The day's hours beside the last hour.'''
+
+        entity, schedule, start = user, "@daily", "2026-01-01"
+        inputs = {"h": Hourly.history, "last": Hourly}
+        sql = '''SELECT h.user_id, CAST(sum(h.orders_1h) AS BIGINT) AS total, CAST(max(last.orders_1h) AS BIGINT) AS newest
+                 FROM h LEFT JOIN last USING (user_id) GROUP BY h.user_id'''
+        total = feature("int64")
+        newest = feature("int64")
+"""
+
+
+def test_a_view_read_whole_and_as_its_newest_snapshot(project: SmallProject) -> None:
+    project.define("hourly", HOURLY)
+    project.run("hourly", "2026-01-04", "2026-01-06")
+    project.run("daily", "2026-01-04", "2026-01-06")
+    rows = [(row["event_timestamp"], row["user_id"], row["total"], row["newest"]) for row in project.published("daily")]
+    assert rows == [(utc("2026-01-05"), "b", 1, 1)]
+
+
+def test_an_attempt_without_intervals_is_refused(project: SmallProject) -> None:
+    with pytest.raises(ValueError, match="at least one interval"):
+        compute_attempt(project.backends, project.step("user_orders"), [], "run")
+
+
+CHECKED = """
+    from fstore import FeatureView, check, feature
+
+    from .shop import UserOrders, user
+
+
+    class Checked(FeatureView):
+        '''Blocked when somebody ordered much.'''
+
+        entity, schedule, start = user, "@daily", "2026-01-01"
+        inputs = {"o": UserOrders}
+        sql = "SELECT user_id, o.orders_3d AS orders FROM o"
+        orders = feature("int64")
+        checks = [check.in_range("orders", 0, 1)]
+"""
+
+
+def due_days(project: SmallProject, view: str, limit: int = 10) -> list[int]:
+    due = due_intervals(project.backends.registry, project.step(view), now=utc("2026-01-05T12:00"), limit=limit)
+    return [interval.start.day for interval in due.intervals]
+
+
+def test_a_stale_interval_that_was_blocked_since_is_not_tried_for_ever(project: SmallProject) -> None:
+    project.define("checked", CHECKED.replace("0, 1)", "0, 9)"))
+    project.run("user_orders", "2026-01-01", "2026-01-05")
+    project.run("checked", "2026-01-01", "2026-01-05")
+    project.define("checked", CHECKED)
+    project.run("user_orders", "2026-01-02", "2026-01-03", "again")
+    assert due_days(project, "checked") == [2]
+    with pytest.raises(ValidationFailed):
+        project.run("checked", "2026-01-02", "2026-01-03", "stale")
+    assert due_days(project, "checked") == [], "the same inputs would be blocked again"
+    project.run("user_orders", "2026-01-02", "2026-01-03", "repaired")
+    assert due_days(project, "checked") == [2], "other inputs may pass"
+
+
+def test_a_blocked_interval_is_due_when_its_input_was_republished(project: SmallProject) -> None:
+    project.define("checked", CHECKED)
+    project.run("user_orders", "2026-01-01", "2026-01-05")
+    project.run("checked", "2026-01-01", "2026-01-05")
+    assert due_days(project, "checked") == []
+    project.run("user_orders", "2026-01-02", "2026-01-03", "again")
+    assert due_days(project, "checked") == [2]
+
+
+def test_a_blocked_interval_is_due_when_the_checks_are_others(project: SmallProject) -> None:
+    project.define("checked", CHECKED)
+    project.run("user_orders", "2026-01-01", "2026-01-05")
+    project.run("checked", "2026-01-01", "2026-01-05")
+    assert due_days(project, "checked") == []
+    project.define("checked", CHECKED.replace("0, 1)", "0, 9)"))
+    assert due_days(project, "checked") == [2, 3, 4]
+
+
+def test_intervals_without_inputs_do_not_use_up_the_catch_up(project: SmallProject) -> None:
+    project.define("checked", CHECKED)
+    project.run("user_orders", "2026-01-03", "2026-01-05")
+    assert due_days(project, "checked", limit=2) == [3, 4]
+
+
+def test_validation_killed_after_its_verdicts_fails_again(project: SmallProject) -> None:
+    project.define("checked", CHECKED)
+    project.run("user_orders", "2026-01-02", "2026-01-03")
+    step, days = project.step("checked"), project.intervals("checked", "2026-01-02", "2026-01-03")
+    attempt = compute_attempt(project.backends, step, days, "run").attempt
+    ledger = project.backends.registry.ledger
+    fail = ledger.fail
+    try:
+        ledger.fail = lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt)  # type: ignore[method-assign]
+        with pytest.raises(KeyboardInterrupt):
+            validate_attempt(project.backends, attempt)
+    finally:
+        ledger.fail = fail  # type: ignore[method-assign]
+    with pytest.raises(ValidationFailed):
+        validate_attempt(project.backends, attempt)
+    assert ledger.attempt(attempt).state == "failed"
+
+
+def test_an_attempt_that_was_swept_while_it_ran_never_publishes(project: SmallProject) -> None:
+    step, days = project.step("user_orders"), project.intervals("user_orders", "2026-01-02", "2026-01-03")
+    attempt = compute_attempt(project.backends, step, days, "run").attempt
+    ledger = project.backends.registry.ledger
+    assert [dead.id for dead in ledger.abandon(dt.datetime.now(dt.UTC) + dt.timedelta(days=1))] == [attempt]
+    with pytest.raises(AttemptUnknown, match="it is abandoned"):
+        validate_attempt(project.backends, attempt)
+    with pytest.raises(AttemptUnknown, match="its files were deleted"):
+        ledger.record_files(attempt, [])
+    with pytest.raises(AttemptUnknown, match="its files were deleted"):
+        materialize_attempt(project.backends, attempt)
+    assert ledger.attempt(attempt).state == "abandoned"
+
+
+OWN_TIME = """
+    import datetime
+
+    from fstore import FeatureView, feature, transform
+
+    from .shop import UserOrders, user
+
+
+    def stamp(o, interval):
+        import pyarrow as pa
+
+        noon = interval.start + datetime.timedelta(hours=12)
+        return pa.table({
+            "user_id": o["user_id"], "event_timestamp": pa.array([noon] * o.num_rows, pa.timestamp("us", tz="UTC")),
+            "one": [1] * o.num_rows,
+        })
+
+
+    class Stamped(FeatureView):
+        '''A snapshot view whose function returns times of its own.'''
+
+        entity, schedule, start = user, "@daily", "2026-01-01"
+        inputs = {"o": UserOrders}
+        one = feature("int64")
+        compute = transform(stamp)
+"""
+
+
+def test_a_snapshot_view_cannot_have_times_of_its_own(project: SmallProject) -> None:
+    project.define("stamped", OWN_TIME)
+    project.run("user_orders", "2026-01-02", "2026-01-03")
+    with pytest.raises(OutputMismatch, match="event_timestamp"):
+        project.run("stamped", "2026-01-02", "2026-01-03")
+
+
+def test_times_without_a_zone_are_refused(project: SmallProject) -> None:
+    own = OWN_TIME.replace(', tz="UTC"', "").replace(
+        "one = feature", 'event_timestamp = feature("timestamp")\n        one = feature'
+    )
+    project.define("stamped", own)
+    project.run("user_orders", "2026-01-02", "2026-01-03")
+    with pytest.raises(OutputMismatch, match=r"'event_timestamp' as timestamp\[us\], times without a zone"):
+        project.run("stamped", "2026-01-02", "2026-01-03")
+
+
+VECTORS = """
+    from fstore import Entity, FeatureView, ParquetSource, agg, check, feature
+
+    seat = Entity("seat", join_keys={"day": "date", "place": "int32", "name": "string"})
+    scans = ParquetSource("scans", path="data/scans.parquet", event_time="seen_at")
+
+
+    class Scans(FeatureView):
+        '''An event view with vectors and decimals, by a composite key.'''
+
+        entity, schedule, start, ttl = seat, "@daily", "2026-01-01", "10d"
+        inputs = {"s": scans.window("1d")}
+        sql = "SELECT day, place, name, seen_at AS event_timestamp, vector, price FROM s WHERE seen_at >= $start"
+        vector = feature("float32[3]")
+        price = feature("decimal(9,2)")
+        checks = [check.in_range("price", 0, 100, severity="quarantine")]
+
+
+    class ScanSums(FeatureView):
+        '''Windows by the same key.'''
+
+        entity, source, schedule, start, ttl = seat, scans, "@daily", "2026-01-01", "10d"
+        price = agg.sum("price").over("2d")
+        newest = agg.last("price").over("2d")
+        spent = agg.sum("price").over("1d").fill(0)
+"""
+
+
+def write_scans(project: SmallProject, rows: list[tuple[str, int, str, str, list[float] | None, str | None]]) -> None:
+    project.write(
+        "scans",
+        [
+            {"day": dt.date.fromisoformat(day), "place": place, "name": name, "seen_at": utc(at), "vector": vector,
+             "price": None if price is None else Decimal(price)}
+            for day, place, name, at, vector, price in rows
+        ],
+        {"day": pa.date32(), "place": pa.int32(), "name": pa.string(), "seen_at": STAMP, "vector": pa.list_(pa.float32(), 3),
+         "price": pa.decimal128(9, 2)},
+    )  # fmt: skip
+
+
+SCANS: list[tuple[str, int, str, str, list[float] | None, str | None]] = [
+    ("2026-01-01", 1, "a", "2026-01-01T10:00", [1.0, 2.0, 3.0], "1.50"),
+    ("2026-01-01", 1, "a", "2026-01-02T10:00", None, "2.50"),
+    ("2026-01-01", -1, "a", "2026-01-02T11:00", [4.0, 5.0, 6.0], None),
+    ("1960-05-05", 1, "", "2026-01-02T12:00", [7.0, 8.0, 9.0], "99.99"),
+    ("1960-05-05", 1, "", "2026-01-03T12:00", [7.0, 7.0, 7.0], "100.01"),  # set aside
+    ("2026-01-09", 2, "gone", "2026-01-03T13:00", None, "3.00"),
+]
+
+
+def read_both(project: SmallProject, features: list[str], now: str) -> dict[str, list[object]]:
+    keys = [("2026-01-01", 1, "a"), ("2026-01-01", -1, "a"), ("1960-05-05", 1, ""), ("2026-01-09", 2, "gone"),
+            ("2026-01-01", 9, "never")]  # fmt: skip
+    spine = pa.table({
+        "day": pa.array([dt.date.fromisoformat(day) for day, _, _ in keys]), "place": [place for _, place, _ in keys],
+        "name": [name for _, _, name in keys],
+    })  # fmt: skip
+    times = pa.array([utc(now)] * len(keys), STAMP)
+    with Client(project.settings, clock=lambda: utc(now)) as client:
+        online = client.get_online_features(features, spine.to_pydict()).to_dict()
+        labelled = spine.append_column("event_timestamp", times)
+        offline = client.get_historical_features(labelled, features).to_arrow().drop(["event_timestamp"]).to_pydict()
+    assert online == offline
+    return {name: values for name, values in online.items() if name not in ("day", "place", "name")}
+
+
+def test_composite_keys_dates_decimals_and_vectors(project: SmallProject) -> None:
+    project.define("scans", VECTORS)
+    write_scans(project, SCANS)
+    for view in ("scans", "scan_sums"):
+        project.run(view, "2026-01-01", "2026-01-04")
+    assert read_both(project, ["scans:*"], "2026-01-04") == {
+        "vector": [None, [4.0, 5.0, 6.0], [7.0, 8.0, 9.0], None, None],
+        "price": [Decimal("2.50"), None, Decimal("99.99"), Decimal("3.00"), None],
+    }
+    assert read_both(project, ["scan_sums:*"], "2026-01-04") == {
+        "price_2d": [Decimal("2.50"), None, Decimal("200.00"), Decimal("3.00"), None],
+        "newest_2d": [Decimal("2.50"), None, Decimal("100.01"), Decimal("3.00"), None],
+        "spent_1d": [Decimal(0), Decimal(0), Decimal("100.01"), Decimal("3.00"), Decimal(0)],
+    }
+    write_scans(project, SCANS[:-1])
+    project.run("scans", "2026-01-03", "2026-01-04", "withdrawn")
+    assert read_both(project, ["scans:*"], "2026-01-04")["price"] == [
+        Decimal("2.50"), None, Decimal("99.99"), None, None
+    ]  # fmt: skip
+
+
+ZONES = """
+    from fstore import FeatureView, agg, feature
+
+    from .shop import orders, user
+
+
+    class Berlin(FeatureView):
+        '''Days of Berlin.'''
+
+        entity, source, schedule, timezone, start = user, orders, "@daily", "Europe/Berlin", "2026-03-01T05:00"
+        end = "2026-03-31T12:00"
+        orders = agg.count().over("1d")
+
+
+    class Overview(FeatureView):
+        '''Hours that read days of another zone, which close earlier.'''
+
+        entity, schedule, start = user, "@hourly", "2026-02-28"
+        inputs = {"b": Berlin}
+        sql = "SELECT user_id, orders_1d AS orders, b.event_timestamp AS seen FROM b"
+        orders = feature("int64")
+        seen = feature("timestamp")
+"""
+
+
+def test_hours_over_days_of_another_zone(project: SmallProject) -> None:
+    project.define("zones", ZONES)
+    project.write(
+        "orders",
+        [{"user_id": "a", "ordered_at": utc("2026-02-28T23:30") + dt.timedelta(hours=hour), "amount": 1.0, "item": "x"}
+         for hour in range(24 * 35)],
+        {"user_id": pa.string(), "ordered_at": STAMP, "amount": pa.float64(), "item": pa.string()},
+    )  # fmt: skip
+    project.run("berlin", "2026-02-01", "2026-05-01")
+    ends = [row["event_timestamp"] for row in project.published("berlin")]
+    assert (ends[0], ends[-1], len(ends)) == (utc("2026-03-02T23:00"), utc("2026-03-30T22:00"), 29)
+    result = project.run("overview", "2026-03-28", "2026-04-02")
+    assert result.computed.missing == ()
+    seen = {row["event_timestamp"]: row["seen"] for row in project.published("overview")}
+    assert seen[utc("2026-03-28T22:00")] == utc("2026-03-27T23:00")
+    assert seen[utc("2026-03-28T23:00")] == utc("2026-03-28T23:00")
+    assert seen[utc("2026-03-29T21:00")] == utc("2026-03-28T23:00")
+    assert seen[utc("2026-03-29T22:00")] == utc("2026-03-29T22:00"), "a day of 23 hours"
+    assert seen[utc("2026-04-01T00:00")] == utc("2026-03-30T22:00"), "the last whole day before the end"
+    before = project.run("overview", "2026-03-01", "2026-03-03", "before")
+    assert before.computed.missing == ()
+    assert before.computed.rows == 1 + 1, "empty before the upstream's first interval"
