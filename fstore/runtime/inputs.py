@@ -72,14 +72,14 @@ def required_upstream(item: ViewInput, interval: Interval) -> list[Interval]:
 def resolve_inputs(registry: Registry, step: Step, intervals: Sequence[Interval]) -> ResolvedInputs:
     """Match every interval with the upstream publications that it reads."""
     upstream = [item for item in step.inputs if isinstance(item, ViewInput)]
-    heads: dict[str, tuple[Head, ...]] = {}
     needs: dict[Interval, list[tuple[str, Interval]]] = {interval: [] for interval in intervals}
+    read: dict[str, list[Interval]] = {item.view: [] for item in upstream}  # a view may be read in more than one way
     for item in upstream:
-        wanted = {interval: required_upstream(item, interval) for interval in intervals}
-        every = [needed for needed_by in wanted.values() for needed in needed_by]
-        heads[item.view] = _heads(registry, item.view, every)
-        for interval, needed_by in wanted.items():
-            needs[interval].extend((item.view, needed) for needed in needed_by)
+        for interval, needed_by in needs.items():
+            upstream_intervals = required_upstream(item, interval)
+            read[item.view].extend(upstream_intervals)
+            needed_by.extend((item.view, needed) for needed in upstream_intervals)
+    heads = {view: _heads(registry, view, every) for view, every in read.items()}
     missing: list[MissingInput] = []
     ready: list[Interval] = []
     pinned: dict[tuple[str, Interval], Head] = {}
