@@ -54,8 +54,12 @@ def lock_attempt(database: Database, connection: Connection, attempt_id: int, *,
 
 
 def lock_unpublished(database: Database, connection: Connection, attempt_id: int) -> AttemptRow:
-    """Lock an attempt of which nothing is published: what is published never changes. Raises PublishError."""
+    """Lock an attempt of which nothing is published: what is published never changes. Raises PublishError.
+
+    That is AttemptUnknown for an attempt that was given up, whose files are deleted or about to be.
+    """
     row = lock_attempt(database, connection, attempt_id)
+    refuse_abandoned(row)
     c = attempt_intervals.c
     settled = sa.select(sa.exists().where(c.attempt_id == attempt_id, c.outcome.in_(("published", "overtaken"))))
     if connection.execute(settled).scalar():
@@ -64,6 +68,15 @@ def lock_unpublished(database: Database, connection: Connection, attempt_id: int
             "(in Airflow: clear compute)"
         )
     return row
+
+
+def refuse_abandoned(row: AttemptRow) -> None:
+    """Raise AttemptUnknown for an attempt that was given up."""
+    if row.state in ("abandoned", "swept"):
+        raise AttemptUnknown(
+            f"attempt {row.id} of view {row.view!r} published nothing for too long and its files were deleted: "
+            "clear its compute step, or run it again"
+        )
 
 
 def read_attempt(database: Database, connection: Connection, row: AttemptRow) -> Attempt:

@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection, Row
 
 from fstore.errors import AttemptUnknown, Fenced, InputsChanged
 from fstore.interval import Interval, merge_intervals
-from fstore.registry.attempts import AttemptRow, lock_attempt, read_pins
+from fstore.registry.attempts import AttemptRow, lock_attempt, read_pins, refuse_abandoned
 from fstore.registry.database import Database
 from fstore.registry.heads import Scope, overlapping, read_heads, read_publications
 from fstore.registry.pins import changed_pins
@@ -44,11 +44,7 @@ def publish_attempt(
     """
     project = lock_project(database, connection)
     attempt = lock_attempt(database, connection, attempt_id)
-    if attempt.state in ("abandoned", "swept"):
-        raise AttemptUnknown(
-            f"attempt {attempt_id} of view {attempt.view!r} published nothing for too long and its files were deleted: "
-            "clear its compute step, or run it again"
-        )
+    refuse_abandoned(attempt)
     outcomes = _outcomes(connection, attempt, chosen)
     passed = [interval for interval, outcome in outcomes.items() if outcome == "passed"]
     if passed:

@@ -89,9 +89,12 @@ def validate_attempt(backends: Backends, attempt_id: int, *, parent: ParentRun |
     """
     ledger = backends.registry.ledger
     attempt = ledger.attempt(attempt_id)
+    build = EventBuilder(backends)
     if attempt.state in ("validated", "published"):
-        return ValidationReport(attempt=attempt_id, view=attempt.view, verdicts=attempt.verdicts)
-    if attempt.state == "failed" or not attempt.files:
+        report = ValidationReport(attempt=attempt_id, view=attempt.view, verdicts=attempt.verdicts)
+        _fail_if_all_blocked(backends, build, attempt, report, parent=parent)  # the first try may have been killed before it
+        return report
+    if attempt.state != "begun" or not attempt.files:
         raise AttemptUnknown(
             f"attempt {attempt_id} of view {attempt.view!r} has no files to validate (it is {attempt.state}): run or clear "
             "its compute step first"
@@ -101,14 +104,23 @@ def validate_attempt(backends: Backends, attempt_id: int, *, parent: ParentRun |
     files, aside = audited.set_aside(verdicts)
     report = ValidationReport(attempt=attempt_id, view=attempt.view, verdicts=tuple(verdicts), quarantine_file=aside)
     ledger.record_verdicts(attempt_id, verdicts, files)
-    build = EventBuilder(backends)
     quality = msgspec.structs.replace(_quality(verdicts), null_counts=audited.null_counts())
-    if len(report.blocked) == len(verdicts):
-        message = "\n  ".join([f"no interval of view {attempt.view!r} passed its checks:", *report.describe()])
-        ledger.fail(attempt_id, message, [build("FAIL", attempt, parent=parent, error=message, quality=quality)])
-        raise ValidationFailed(message, report)
+    _fail_if_all_blocked(backends, build, attempt, report, parent=parent, quality=quality)
     backends.registry.lineage.record(build("RUNNING", attempt, parent=parent, quality=quality))
     return report
+
+
+def _fail_if_all_blocked(
+    backends: Backends, build: EventBuilder, attempt: Attempt, report: ValidationReport, *,
+    parent: ParentRun | None, quality: Quality | None = None,
+) -> None:  # fmt: skip
+    """Record the attempt as failed and raise ValidationFailed, when none of its intervals passed."""
+    if len(report.blocked) < len(report.verdicts):
+        return
+    message = "\n  ".join([f"no interval of view {attempt.view!r} passed its checks:", *report.describe()])
+    event = build("FAIL", attempt, parent=parent, error=message, quality=quality or _quality(report.verdicts))
+    backends.registry.ledger.fail(attempt.id, message, [event])
+    raise ValidationFailed(message, report)
 
 
 def quality_of(attempt: Attempt) -> Quality | None:
