@@ -55,9 +55,11 @@ def compute_attempt(
 ) -> Computed:  # fmt: skip
     """Begin an attempt over the intervals whose inputs are published, and compute them into files.
 
-    Raises InputsNotReady when that is none of them, and what the engine or the user's code raises, after the attempt was
-    recorded as failed.
+    Raises InputsNotReady when that is none of them, ValueError when none are given, and what the engine or the user's code
+    raises, after the attempt was recorded as failed.
     """
+    if not intervals:
+        raise ValueError("computing takes at least one interval")
     resolved = resolve_inputs(backends.registry, step, intervals)
     if not resolved.ready:
         raise InputsNotReady(_not_ready(step, resolved.missing))
@@ -183,11 +185,11 @@ def conform(table: pa.Table, step: Step, interval: Interval) -> pa.Table:
     not declared, values that do not fit their type, and null keys.
     """
     schema = arrow_schema(step.columns())
-    if step.kind == "snapshot":
-        stamp = pa.repeat(pa.scalar(interval.end, pa.timestamp("us", tz="UTC")), table.num_rows)
-        if EVENT_TIMESTAMP not in table.column_names:
-            table = table.append_column(EVENT_TIMESTAMP, stamp)
+    if step.kind == "snapshot" and EVENT_TIMESTAMP not in table.column_names:
+        table = table.append_column(EVENT_TIMESTAMP, pa.repeat(_instant(interval.end), table.num_rows))
     _check_columns(step, table.column_names, schema.names)
+    if isinstance(step, PythonStep):
+        _refuse_naive(step, table, schema)
     columns = [_cast(step, table[field.name], field) for field in schema]
     result = pa.table(columns, schema=schema)
     for key in step.keys:
@@ -197,8 +199,18 @@ def conform(table: pa.Table, step: Step, interval: Interval) -> pa.Table:
                 f"{interval}; a row without a key describes nothing: leave such rows out",
                 view=step.view,
             )
+    times = result[EVENT_TIMESTAMP]
+    if (
+        step.kind == "snapshot"
+        and not pc.all(pc.equal(times, _instant(interval.end)), skip_nulls=False, min_count=0).as_py()
+    ):
+        raise OutputMismatch(
+            f"{_subject(step)} gave times of its own in {EVENT_TIMESTAMP!r} for interval {interval}, and a snapshot view "
+            f'describes the interval\'s end. Leave the column out, or declare `{EVENT_TIMESTAMP} = feature("timestamp")` '
+            "to make it an event view.",
+            view=step.view,
+        )
     if step.kind == "event":
-        times = result[EVENT_TIMESTAMP]
         inside = pc.and_(pc.greater_equal(times, _instant(interval.start)), pc.less(times, _instant(interval.end)))
         result = result.filter(inside)
     return result
@@ -265,6 +277,18 @@ def _check_columns(step: Step, found: Sequence[str], wanted: Sequence[str]) -> N
             + (f" Not declared: {', '.join(extra)}; add `{extra[0]} = feature(…)` or leave it out." if extra else ""),
             view=step.view,
         )
+
+
+def _refuse_naive(step: Step, table: pa.Table, schema: pa.Schema) -> None:
+    """Raise OutputMismatch for times without a zone where instants are declared: nobody can know which they are."""
+    for field in schema:
+        given = table[field.name].type
+        if pa.types.is_timestamp(field.type) and pa.types.is_timestamp(given) and given.tz is None:
+            raise OutputMismatch(
+                f"{_subject(step)} gave column {field.name!r} as {given}, times without a zone; instants are declared. "
+                'Give it a zone, as in pa.timestamp("us", tz="UTC").',
+                view=step.view,
+            )
 
 
 def _cast(step: Step, column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
