@@ -22,7 +22,7 @@ from fstore.plan.steps import EVENT_TIMESTAMP, Step
 from fstore.registry.records import Head, OnlineWork
 from fstore.stores.encoding import RowCodec
 from fstore.stores.online import Floor, OnlineView, apply_rows, apply_tombstones
-from fstore.types import Column
+from fstore.types import Column, parse_type
 
 Progress = Callable[[int, int], None]
 """Told how many of how many entries are applied."""
@@ -105,18 +105,30 @@ def _apply_events(backends: Backends, step: Step, work: OnlineWork) -> int:
 
 
 def _newest_rows_sql(step: Step) -> str:
-    """Return the newest row of every key that the publication touched; its time is null where the key has none left."""
+    """Return the newest row of every key that the publication touched; its time is null where the key has none left.
+
+    Vectors come as lists: DuckDB 2.0 reads lengths from memory that was never set where it joins arrays that are null.
+    """
     keys = ", ".join(quoted(key.name) for key in step.keys)
     columns = ", ".join(f"newest.{quoted(column.name)}" for column in step.columns()[len(step.keys) :])
     touched = ", ".join(f"touched.{quoted(key.name)}" for key in step.keys)
+    held = ", ".join(_joinable(column) for column in step.columns())
     return f"""
-        WITH touched AS (SELECT DISTINCT {keys} FROM (SELECT {keys} FROM new_rows UNION ALL SELECT {keys} FROM old_rows)),
+        WITH held AS (SELECT {held} FROM every_row),
+        touched AS (SELECT DISTINCT {keys} FROM (SELECT {keys} FROM new_rows UNION ALL SELECT {keys} FROM old_rows)),
         newest AS (
-            SELECT * FROM every_row SEMI JOIN touched USING ({keys})
+            SELECT * FROM held SEMI JOIN touched USING ({keys})
             QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {EVENT_TIMESTAMP} DESC) = 1
         )
         SELECT {touched}, {columns} FROM touched LEFT JOIN newest USING ({keys})
     """
+
+
+def _joinable(column: Column) -> str:
+    name, kind = quoted(column.name), parse_type(column.type)
+    if kind.name != "vector":
+        return name
+    return f"CAST({name} AS {'FLOAT' if str(kind.item) == 'float32' else 'DOUBLE'}[]) AS {name}"
 
 
 def _codec(step: Step) -> RowCodec:

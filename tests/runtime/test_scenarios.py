@@ -17,6 +17,8 @@ from fstore.runtime.validate import validate_attempt
 from tests.projects import SmallProject, utc
 from tests.runtime.conftest import STAMP
 
+ITEMS = 5000
+
 HOURLY = """
     from fstore import FeatureView, agg, expr, feature
 
@@ -278,6 +280,68 @@ def test_composite_keys_dates_decimals_and_vectors(project: SmallProject) -> Non
     assert read_both(project, ["scans:*"], "2026-01-04")["price"] == [
         Decimal("2.50"), None, Decimal("99.99"), None, None
     ]  # fmt: skip
+
+
+EMBEDDINGS = """
+    from fstore import Entity, FeatureView, ParquetSource, feature
+
+    item = Entity("item", join_keys={"item_id": "int64"})
+    vectors = ParquetSource("vectors", path="data/vectors.parquet", event_time="made_at")
+
+
+    class Embeddings(FeatureView):
+        '''An event view with vectors, some of them null.'''
+
+        entity, schedule, start = item, "@daily", "2026-01-01"
+        inputs = {"v": vectors.window("1d")}
+        sql = "SELECT item_id, made_at AS event_timestamp, vector FROM v WHERE made_at >= $start"
+        vector = feature("float32[16]")
+
+
+    class Latest(FeatureView):
+        '''A snapshot view that joins them.'''
+
+        entity, schedule, start = item, "@daily", "2026-01-01"
+        inputs = {"v": vectors.window("10d"), "e": Embeddings}
+        sql = "SELECT v.item_id, any_value(e.vector) AS vector FROM v LEFT JOIN e USING (item_id) GROUP BY v.item_id"
+        vector = feature("float32[16]")
+"""
+
+
+@pytest.mark.parametrize("withdrawn", [False, True])
+def test_many_vectors_some_of_them_null(project: SmallProject, withdrawn: bool) -> None:
+    def write(*, whole: bool) -> None:
+        rows = [
+            {"item_id": number, "made_at": utc(f"2026-01-0{day}") + dt.timedelta(seconds=number),
+             "vector": None if number % 5 == 0 else [float(number + day)] * 16}
+            for number in range(ITEMS) for day in (1, 2)
+            if not (day == 1 and number % 2 == 0) and (whole or not (day == 2 and number % 3 == 0))
+        ]  # fmt: skip
+        project.write("vectors", rows, {"item_id": pa.int64(), "made_at": STAMP, "vector": pa.list_(pa.float32(), 16)})
+
+    def expected(number: int) -> list[float] | None:
+        day = 2 if not (withdrawn and number % 3 == 0) else 1 if number % 2 else None
+        return None if day is None or number % 5 == 0 else [float(number + day)] * 16
+
+    project.define("embeddings", EMBEDDINGS)
+    write(whole=True)
+    project.run("embeddings", "2026-01-01", "2026-01-03")
+    if withdrawn:
+        write(whole=False)
+        project.run("embeddings", "2026-01-02", "2026-01-03", "withdrawn")
+    wanted = [expected(number) for number in range(ITEMS)]
+    items = pa.table({"item_id": range(ITEMS), "event_timestamp": pa.array([utc("2026-01-03")] * ITEMS, STAMP)})
+    with Client(project.settings, clock=lambda: utc("2026-01-03")) as client:
+        online = client.get_online_features(["embeddings:vector"], items.select(["item_id"]).to_pydict())
+        assert online.to_dict()["vector"] == wanted
+        assert client.get_historical_features(items, ["embeddings:vector"]).to_arrow()["vector"].to_pylist() == wanted
+    project.run("latest", "2026-01-01", "2026-01-03")
+    seconds = {
+        row["item_id"]: row["vector"] for row in project.published("latest") if row["event_timestamp"] == utc("2026-01-03")
+    }
+    assert [seconds.get(number) for number in range(ITEMS)] == [
+        None if withdrawn and number % 3 == 0 else vector for number, vector in enumerate(wanted)
+    ]
 
 
 ZONES = """
