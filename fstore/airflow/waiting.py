@@ -1,8 +1,8 @@
 """Wait for upstream publications in the triggerer: a trigger, and the one poll that all waiters of a project share.
 
 Takes the ranges of upstream views that a task needs; fires when the registry's log holds all of them, or when the time is
-up. However many tasks wait, a triggerer process asks the registry once per poll and view. Never looks at another DAG's
-state: what counts is what was published.
+up; what its checks blocked counts as there, for nobody will publish it by itself. However many tasks wait, a triggerer
+process asks the registry once per poll and view. Never looks at another DAG's state: what counts is what was published.
 """
 
 from __future__ import annotations
@@ -103,20 +103,21 @@ class SharedPoll:
                     done = await asyncio.to_thread(_satisfied, backends, list(asked.values()))
                 except FStoreError as error:
                     if not error.retryable:
-                        self._settle(list(asked), error)
+                        self._answer(list(asked), error)
                 else:
-                    self._settle([waiter for waiter, ready in zip(asked, done, strict=True) if ready], None)
+                    self._answer([waiter for waiter, ready in zip(asked, done, strict=True) if ready], None)
                 self.looks += 1
                 if self._waiters:
                     await asyncio.sleep(self._seconds)
         except Exception as error:  # noqa: BLE001  (whatever it is, the waiters must hear of it)
-            self._settle(list(self._waiters), error)
+            self._answer(list(self._waiters), error)
         finally:
+            self._task = None  # who comes while this one closes needs another
             if backends is not None:
                 await asyncio.to_thread(backends.close)
 
     @staticmethod
-    def _settle(waiters: Sequence[asyncio.Future[None]], error: Exception | None) -> None:
+    def _answer(waiters: Sequence[asyncio.Future[None]], error: Exception | None) -> None:
         for waiter in waiters:
             if waiter.done():
                 continue
@@ -138,22 +139,23 @@ def shared_poll(settings: Settings) -> SharedPoll:
 
 
 def _satisfied(backends: Backends, needs: Sequence[Needs]) -> list[bool]:
-    """Say for each waiter whether all it needs is published, with one question per view."""
+    """Say for each waiter whether all it needs is settled: published, or blocked by its checks so that nobody will."""
     wanted: dict[str, list[Interval]] = {}
     for one in needs:
         for view, spans in one.items():
             wanted.setdefault(view, []).extend(spans)
-    published = {view: _published(backends, view, spans) for view, spans in wanted.items()}
+    settled = {view: _settled(backends, view, spans) for view, spans in wanted.items()}
     return [
-        all(any(have.contains(span) for have in published[view]) for view, spans in one.items() for span in spans)
+        all(any(have.contains(span) for have in settled[view]) for view, spans in one.items() for span in spans)
         for one in needs
     ]
 
 
-def _published(backends: Backends, view: str, spans: Sequence[Interval]) -> list[Interval]:
+def _settled(backends: Backends, view: str, spans: Sequence[Interval]) -> list[Interval]:
     first, last = min(span.start for span in spans), max(span.end for span in spans)
+    ledger = backends.registry.ledger
     try:
-        heads = backends.registry.ledger.heads(view, start=first, end=last)
+        heads, blocked = ledger.heads(view, start=first, end=last), ledger.blocked(view)
     except UnknownFeature:  # nothing of it was published yet
         return []
-    return merge_intervals(Interval(head.start, head.end) for head in heads)
+    return merge_intervals([*(Interval(head.start, head.end) for head in heads), *blocked])

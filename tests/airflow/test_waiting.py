@@ -1,6 +1,7 @@
 """The trigger and the poll that waiters share, on a real registry."""
 
 import asyncio
+import threading
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -84,6 +85,50 @@ def test_a_view_that_nobody_registered_yet_is_waited_for(settings, registry):
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(poll.published({"unheard_of": (day(2013, 1, 1),)}), 0.2)
         assert poll.looks > 1
+
+    asyncio.run(scenario())
+
+
+def test_a_waiter_that_comes_while_the_poll_ends_is_heard(settings, registry, monkeypatch):
+    opened = waiting.open_backends
+
+    def open_slowly_closing(given):
+        backends = opened(given)
+        close = backends.close
+        backends.close = lambda: (closing.set(), let_go.wait(10), close())
+        return backends
+
+    closing, let_go = threading.Event(), threading.Event()
+    monkeypatch.setattr(waiting, "open_backends", open_slowly_closing)
+
+    async def scenario():
+        poll = SharedPoll(settings, seconds=0.01)
+        publish(registry, day(2013, 1, 1))
+        needs = {STEP.view: (day(2013, 1, 1),)}
+        await asyncio.wait_for(poll.published(needs), 10)
+        await asyncio.to_thread(closing.wait, 10)
+        late = asyncio.create_task(poll.published(needs))
+        await asyncio.sleep(0)
+        let_go.set()
+        await asyncio.wait_for(late, 10)
+
+    asyncio.run(scenario())
+
+
+def test_what_its_checks_blocked_is_not_waited_for(settings, registry):
+    publish(registry, day(2013, 1, 1))
+
+    async def scenario():
+        poll = SharedPoll(settings, seconds=0.01)
+        needs = {STEP.view: (span(day(2013, 1, 1), day(2013, 1, 2)),)}
+        waiter = asyncio.create_task(poll.published(needs))
+        while poll.looks < 2:
+            await asyncio.sleep(0.01)
+        assert not waiter.done()
+        attempt = await asyncio.to_thread(registry.ledger.begin, STEP, [day(2013, 1, 2)], "blocked")
+        verdict = Verdict(interval=day(2013, 1, 2), passed=False, rows=0)
+        await asyncio.to_thread(registry.ledger.record_verdicts, attempt.id, [verdict])
+        await asyncio.wait_for(waiter, 10)
 
     asyncio.run(scenario())
 
