@@ -16,7 +16,7 @@ from fstore.errors import DefinitionErrors, FStoreError, InputsNotReady, Setting
 from fstore.interval import Interval, parse_instant
 from fstore.plan.selection import select_steps
 from fstore.plan.steps import Plan, Step
-from fstore.runtime.due import due_intervals, intervals_within
+from fstore.runtime.due import due_intervals, due_range, intervals_within
 from fstore.runtime.plan_cache import load_plan
 from fstore.runtime.preparation import prepare_steps
 from fstore.runtime.runner import StepResult, run_step
@@ -35,6 +35,7 @@ class ViewOutcome(msgspec.Struct, frozen=True, kw_only=True):
     quarantined_rows: int = 0
     warnings: int = 0
     missing: int = 0
+    early: int = 0
     remaining: int = 0
     seconds: float = 0.0
     message: str = ""
@@ -63,7 +64,7 @@ def _run_view(
     backends: Backends, project: Project, planned: Step, span: tuple[datetime, datetime] | None, display: Progress
 ) -> ViewOutcome:
     began = datetime.now(UTC)
-    remaining = 0
+    remaining = early = 0
     try:
         (step,) = prepare_steps(backends, project, [planned.view])
         if span is None:
@@ -71,9 +72,11 @@ def _run_view(
             intervals: Sequence[Interval] = due.intervals
             remaining = due.remaining
         else:
-            intervals = intervals_within(step, *span)
+            asked, due_by_now = intervals_within(step, *span), due_range(step, began)
+            intervals = [interval for interval in asked if due_by_now and due_by_now.contains(interval)]
+            early = len(asked) - len(intervals)
         if not intervals:
-            return ViewOutcome(view=planned.view, state="nothing to do")
+            return ViewOutcome(view=planned.view, state="nothing to do", early=early)
         task = display.add_task(planned.view, total=len(intervals))
         result = run_step(
             backends, step, intervals, f"cli-{uuid.uuid4().hex[:12]}", progress=_advance(display, task, planned.view)
@@ -82,7 +85,7 @@ def _run_view(
     except FStoreError as error:
         state = "waiting" if isinstance(error, InputsNotReady) and span is None else "failed"
         return ViewOutcome(view=planned.view, state=state, message=str(error), seconds=_seconds_since(began))
-    return _outcome(result, remaining, _seconds_since(began))
+    return msgspec.structs.replace(_outcome(result, remaining, _seconds_since(began)), early=early)
 
 
 def _advance(display: Progress, task: object, view: str) -> Callable[[str, int, int], None]:
@@ -113,7 +116,8 @@ def _outcome(result: StepResult, remaining: int, seconds: float) -> ViewOutcome:
 def _print_outcome(outcome: ViewOutcome) -> None:
     match outcome.state:
         case "nothing to do":
-            console.print(f"[dim]·[/] {outcome.view}: nothing is due")
+            early = f" ({outcome.early:,} interval(s) are not yet: their data is not complete)" if outcome.early else ""
+            console.print(f"[dim]·[/] {outcome.view}: nothing is due{early}")
         case "failed":
             console.print(f"[red]✗[/] {outcome.view}: failed")
             errors.print(outcome.message, markup=False)
@@ -125,6 +129,7 @@ def _print_outcome(outcome: ViewOutcome) -> None:
             parts += [f"{outcome.blocked:,} blocked"] if outcome.blocked else []
             parts += [f"{outcome.quarantined_rows:,} rows quarantined"] if outcome.quarantined_rows else []
             parts += [f"{outcome.missing:,} waiting for inputs"] if outcome.missing else []
+            parts += [f"{outcome.early:,} not due yet: their data is not complete"] if outcome.early else []
             parts += [f"{outcome.remaining:,} more due: run again"] if outcome.remaining else []
             console.print(f"{mark} {outcome.view}: {', '.join(parts)} in {outcome.seconds:.1f} s")
             for line in outcome.message.splitlines():

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from fstore.arrow import rows_hash
 from fstore.backends import Backends, open_backends
-from fstore.errors import RetrievalError, SettingsError
+from fstore.errors import RetrievalError, SettingsError, StoreCorrupt
 from fstore.retrieval.entity_rows import key_columns, read_entity_rows, time_column
 from fstore.retrieval.features import Selection, refuse_taken, select_features
 from fstore.retrieval.online import OnlineResponse, PreparedRead
@@ -152,8 +152,14 @@ class Client:
         """
         if entities is None:
             raise RetrievalError('entities is missing: pass the join keys, such as entities={"user_id": ["u1", "u2"]}')
-        prepared = self._prepare(features, service, full_names=full_names)
-        return prepared.read(self._backends.online, read_entity_rows(entities), self._clock())
+        rows = read_entity_rows(entities)
+        try:
+            return self._prepare(features, service, full_names=full_names).read(self._backends.online, rows, self._clock())
+        except StoreCorrupt:  # or a row of a definition that is newer than what was prepared
+            if self._backends.registry.version() == self._prepared_version:
+                raise
+        self._checked_at = float("-inf")
+        return self._prepare(features, service, full_names=full_names).read(self._backends.online, rows, self._clock())
 
     def close(self) -> None:
         """Close the registry, the stores and the engine, as far as they were opened."""

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,12 @@ def test_run_leaves_nothing_due(shop: Path) -> None:
     assert "user_purchases: nothing is due" in fstore("run", cwd=shop)
     plan = json.loads(fstore("plan", "--json", cwd=shop))
     assert [line["due"] for line in plan["compute"]] == [0]
+
+
+def test_intervals_that_are_not_over_are_not_computed(shop: Path) -> None:
+    today = datetime.now(UTC).date()
+    span = ("--start", f"{today}", "--end", f"{today + timedelta(days=2)}")
+    assert "nothing is due (2 interval(s) are not yet: their data is not complete)" in fstore("run", *span, cwd=shop)
 
 
 def test_plan_exits_with_2_when_something_is_due(tmp_path: Path) -> None:

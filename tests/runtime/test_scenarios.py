@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from decimal import Decimal
+from typing import cast
 
 import pyarrow as pa
 import pytest
@@ -13,7 +14,7 @@ from fstore.errors import AttemptUnknown, OutputMismatch, ValidationFailed
 from fstore.runtime.compute import compute_attempt
 from fstore.runtime.due import due_intervals
 from fstore.runtime.materialize import materialize_attempt
-from fstore.runtime.validate import validate_attempt
+from fstore.runtime.validate import ValidationReport, validate_attempt
 from tests.projects import SmallProject, utc
 from tests.runtime.conftest import STAMP
 
@@ -147,6 +148,30 @@ def test_an_attempt_that_was_swept_while_it_ran_never_publishes(project: SmallPr
     with pytest.raises(AttemptUnknown, match="its files were deleted"):
         materialize_attempt(project.backends, attempt)
     assert ledger.attempt(attempt).state == "abandoned"
+
+
+def test_a_reader_that_was_there_before_a_feature_was_added(project: SmallProject) -> None:
+    project.define("checked", CHECKED)
+    project.run("user_orders", "2026-01-01", "2026-01-03")
+    project.run("checked", "2026-01-01", "2026-01-02")
+    with Client(project.settings, clock=lambda: utc("2026-01-02T02:00")) as client:
+        assert client.get_online_features(["checked:orders"], {"user_id": ["a"]}).to_dict()["orders"] == [1]
+        added = CHECKED.replace("orders = feature", 'more = feature("int64")\n        orders = feature')
+        project.define("checked", added.replace("AS orders FROM", "AS orders, CAST(7 AS BIGINT) AS more FROM"))
+        project.run("checked", "2026-01-01", "2026-01-02", "again")
+        assert client.get_online_features(["checked:orders"], {"user_id": ["a"]}).to_dict()["orders"] == [1]
+
+
+def test_many_duplicates_are_counted_and_a_few_are_named(project: SmallProject) -> None:
+    sql = "SELECT 'u' || r.n AS user_id, o.orders_3d AS orders FROM o, range(1000) r(n), range(3)"
+    project.define("checked", CHECKED.replace("SELECT user_id, o.orders_3d AS orders FROM o", sql))
+    project.run("user_orders", "2026-01-01", "2026-01-03")
+    with pytest.raises(ValidationFailed) as caught:
+        project.run("checked", "2026-01-01", "2026-01-03")
+    report = cast("ValidationReport", caught.value.report)
+    assert [(found.violations, len(found.samples)) for verdict in report.verdicts for found in verdict.results][::2] == [
+        (1000, 5), (1000, 5)
+    ]  # fmt: skip
 
 
 OWN_TIME = """
