@@ -19,7 +19,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from fstore.airflow.assets import announce
 from fstore.airflow.environment import open_project, parent_run, run_facts
 from fstore.airflow.intervals import own_intervals
-from fstore.errors import FStoreError
+from fstore.errors import FStoreError, InputsChanged
 from fstore.interval import Interval, merge_intervals
 from fstore.plan.steps import Step
 from fstore.settings import Settings
@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
     from fstore.airflow.intervals import RunFacts
     from fstore.backends import Backends
+    from fstore.lineage.run import ParentRun
     from fstore.runtime.inputs import Readiness
+    from fstore.runtime.materialize import Materialized
 
 # The runtime and its drivers cost seconds to import and are needed by running tasks only: every task process, the DAG
 # processor and the scheduler import this module.
@@ -226,13 +228,10 @@ class MaterializeOperator(_AttemptOperator):
 
     def execute(self, context: Context) -> None:
         """Publish, apply the online work, and announce the publication as asset events."""
-        from fstore.runtime.materialize import materialize_attempt
-
         with airflow_errors(), open_project(self._settings) as backends:
-            attempt = self._attempt(context)
-            done = materialize_attempt(backends, attempt, parent=parent_run(context))
-            generation = backends.registry.ledger.attempt(attempt).generation
-            directory = backends.offline.attempt_directory(self.view, generation, attempt)
+            done = self._materialize(backends, self._attempt(context), parent_run(context))
+            generation = backends.registry.ledger.attempt(done.attempt).generation
+            directory = backends.offline.attempt_directory(self.view, generation, done.attempt)
         if done.overtaken:
             self.log.info("A newer attempt of another run had already published %s", _spans(done.overtaken))
         self.log.info(
@@ -242,10 +241,26 @@ class MaterializeOperator(_AttemptOperator):
         extra: dict[str, str | int] = {
             "sequence": done.sequence or 0,
             "rows": done.rows,
-            "attempt": attempt,
+            "attempt": done.attempt,
             "location": f"{self._settings.offline_url.rstrip('/')}/{directory}",
         }
         announce(context, self._asset, self._step, done.intervals, extra)
+
+    def _materialize(self, backends: Backends, attempt: int, parent: ParentRun | None) -> Materialized:
+        """Publish the attempt, or a new one of the same intervals when its inputs were republished meanwhile.
+
+        The new one counts as another run's: when this task is cleared later it has overtaken the first, and is no zombie's.
+        """
+        from fstore.runtime.materialize import materialize_attempt
+        from fstore.runtime.runner import run_step
+
+        try:
+            return materialize_attempt(backends, attempt, parent=parent)
+        except InputsChanged as error:
+            self.log.warning("Computing again, because %s", error)
+        first = backends.registry.ledger.attempt(attempt)
+        again = run_step(backends, first.step, first.intervals, f"{first.run_id} (inputs changed)", parent=parent)
+        return again.materialized
 
 
 def _needs(readiness: Readiness) -> dict[str, tuple[Interval, ...]]:

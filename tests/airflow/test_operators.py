@@ -3,9 +3,11 @@
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
+import pyarrow as pa
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
+from fstore.airflow import operators
 from fstore.airflow.assets import MAX_PARTITIONS, announce, view_asset
 from fstore.airflow.maintenance import maintenance_dag
 from fstore.airflow.operators import MaterializeOperator, ValidateOperator, WaitForInputsOperator, airflow_errors
@@ -14,8 +16,12 @@ from fstore.interval import Schedule
 from fstore.plan.steps import Plan, PlannedEntity
 from fstore.registry.records import Verdict
 from fstore.registry.registry import create_registry
+from fstore.runtime.compute import compute_attempt
+from fstore.runtime.validate import validate_attempt
 from fstore.settings import Settings
 from tests.airflow.steps import KEY, aggregate, at, day, reading
+from tests.projects import SmallProject
+from tests.runtime.conftest import MODULE, ORDERS, STAMP, write_orders
 
 UPSTREAM = aggregate()
 STEP = reading(UPSTREAM, pipeline="routes")
@@ -70,6 +76,31 @@ def test_without_an_attempt_the_task_says_what_to_clear(settings, operator):
         "attempt_unknown: this run has no attempt of view 'risk' to go on with; clear 'risk.compute' instead, and its "
         "downstream tasks"
     )
+
+
+def test_an_input_that_changed_is_read_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(operators, "parent_run", lambda _: None)
+    project = SmallProject(tmp_path / "small")
+    project.define("shop", MODULE)
+    write_orders(project, ORDERS)
+    project.write("users", [], {"user_id": pa.string(), "updated_at": STAMP, "country": pa.string()})
+    project.run("user_orders", "2026-01-01", "2026-01-03")
+    step, days = project.step("user_profile"), project.intervals("user_profile", "2026-01-01", "2026-01-03")
+    first = compute_attempt(project.backends, step, days, "run").attempt
+    validate_attempt(project.backends, first)
+    project.run("user_orders", "2026-01-02", "2026-01-03", "meanwhile")
+    asset = view_asset("small", step.view)
+    task = MaterializeOperator(task_id="m", compute_task_id="compute", step=step, settings=project.settings, asset=asset)
+    event = Event()
+    task.execute(context(attempt=first) | {"outlet_events": {asset: event}})
+    ledger = project.backends.registry.ledger
+    (second,) = {head.attempt for head in ledger.heads(step.view)}
+    assert second > first
+    assert (event.extra["attempt"], event.keys) == (second, ["2026-01-01", "2026-01-02"])
+    assert ledger.stale(step.view) == []
+    task.execute(context(attempt=first) | {"outlet_events": {asset: Event()}})
+    assert {head.attempt for head in ledger.heads(step.view)} == {second}, "clearing the task changes nothing"
+    project.close()
 
 
 def wait(settings, **options):
