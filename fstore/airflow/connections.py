@@ -15,7 +15,7 @@ from fstore.errors import SettingsError
 from fstore.settings import Settings
 
 _SCHEME = "airflow://"
-_SCHEMES = {"postgres": "postgresql", "aws": "s3", "fs": "file", "generic": ""}
+_SCHEMES = {"postgres": "postgresql", "aws": "", "fs": "file", "generic": ""}
 
 
 def resolve_settings(settings: Settings) -> Settings:
@@ -54,7 +54,7 @@ def connection_url(connection: Connection) -> str:
     if not scheme:
         raise SettingsError(
             f"Airflow connection {connection.conn_id!r} has type {connection.conn_type!r}, which says no store; use "
-            'postgres, redis or aws, or give the whole URL as extra {"url": "…"}'
+            'postgres or redis, or give the whole URL as extra {"url": "s3://bucket/prefix"} (credentials come from AWS_*)'
         )
     if scheme == "file":
         return f"file:{extra.get('path', '')}"

@@ -18,7 +18,7 @@ from fstore.plan.selection import select_steps
 from fstore.plan.steps import AggregateStep, Plan, PythonStep, SqlStep, Step
 from fstore.runtime.due import Due, due_intervals, due_range
 from fstore.runtime.plan_cache import load_plan
-from fstore.runtime.preparation import Schemas, check_drift, compile_with_types, read_schemas
+from fstore.runtime.preparation import Schemas, check_drift, compile_with_types, read_schemas, replaced_views
 from fstore.settings import Settings, load_settings
 
 NOTHING_TO_COMPUTE, SOMETHING_TO_COMPUTE = 0, 2
@@ -125,16 +125,22 @@ def apply_project(*, as_json: bool) -> None:
             raise DefinitionErrors([problem.as_error() for problem in checked.problems])
         backends.registry.record_source_schemas(checked.schemas)
         diff = diff_plans(_registered_steps(backends) or [], checked.plan.steps)
-        registration = backends.registry.register(checked.plan)
+        replaced = [step.view for step, _ in replaced_views(backends, checked.plan.steps)]
+        backends.registry.register(checked.plan, rebuild=replaced)
         retired = _retire_removed(backends, checked.plan)
+        version = backends.registry.version()
     if as_json:
-        print_json({"project": settings.project, "changes": diff, "registration": registration, "retired": retired})
+        print_json(
+            {"project": settings.project, "changes": diff, "version": version, "replaced": replaced, "retired": retired}
+        )
         return
     _print_changes(diff)
     console.print(
         f"[green]✓[/] {len(checked.plan.steps)} views and {len(checked.plan.services)} services of project "
-        f"[bold]{settings.project}[/] are registered (version {registration.version})."
+        f"[bold]{settings.project}[/] are registered (version {version})."
     )
+    for view in replaced:
+        console.print(f"[yellow]![/] {view} begins a new generation, which is empty until it is computed.")
     console.print("Next: `fstore run` computes what is due, or start Airflow and let the DAGs do it.")
 
 

@@ -34,6 +34,7 @@ class ViewOutcome(msgspec.Struct, frozen=True, kw_only=True):
     blocked: int = 0
     quarantined_rows: int = 0
     warnings: int = 0
+    ignored_rows: int = 0
     missing: int = 0
     early: int = 0
     remaining: int = 0
@@ -42,7 +43,7 @@ class ViewOutcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def run_views(selectors: Sequence[str], start: str | None, end: str | None, *, as_json: bool) -> int:
-    """Run the selected views and print what became of each; return 1 if any of them failed."""
+    """Run the selected views and print what became of each; return 1 if any of them failed or was blocked in part."""
     span = _span(start, end)
     settings = load_settings()
     loaded = load_plan(settings)
@@ -57,7 +58,7 @@ def run_views(selectors: Sequence[str], start: str | None, end: str | None, *, a
                 _print_outcome(outcome)
     if as_json:
         print_json(outcomes)
-    return 1 if any(outcome.state == "failed" for outcome in outcomes) else 0
+    return 1 if any(outcome.state in ("failed", "partly blocked") for outcome in outcomes) else 0
 
 
 def _run_view(
@@ -106,6 +107,7 @@ def _outcome(result: StepResult, remaining: int, seconds: float) -> ViewOutcome:
         blocked=blocked,
         quarantined_rows=result.report.quarantined_rows,
         warnings=result.report.warnings,
+        ignored_rows=result.computed.ignored_rows,
         missing=len({missing.interval for missing in result.computed.missing}),
         remaining=remaining,
         seconds=seconds,
@@ -128,6 +130,7 @@ def _print_outcome(outcome: ViewOutcome) -> None:
             parts = [f"{outcome.intervals:,} interval(s)", f"{outcome.rows:,} rows", f"{outcome.online_rows:,} online"]
             parts += [f"{outcome.blocked:,} blocked"] if outcome.blocked else []
             parts += [f"{outcome.quarantined_rows:,} rows quarantined"] if outcome.quarantined_rows else []
+            parts += [f"{outcome.ignored_rows:,} source rows without a key ignored"] if outcome.ignored_rows else []
             parts += [f"{outcome.missing:,} waiting for inputs"] if outcome.missing else []
             parts += [f"{outcome.early:,} not due yet: their data is not complete"] if outcome.early else []
             parts += [f"{outcome.remaining:,} more due: run again"] if outcome.remaining else []

@@ -106,7 +106,7 @@ def _view_status(backends: Backends, step: Step, now: datetime) -> ViewStatus:
         newest_end=newest,
         missing=sum(len(step.schedule.intervals(gap.start, gap.end)) for gap in gaps),
         blocked=len(ledger.blocked(step.view)),
-        stale=len(ledger.stale(step.view)),
+        stale=len(set(ledger.stale(step.view)) | _outdated(step, heads)),
         behind=due.end - newest if due and newest else None,
         landing_p95=_landing_p95(heads, step),
         lag=step.lag,
@@ -114,6 +114,12 @@ def _view_status(backends: Backends, step: Step, now: datetime) -> ViewStatus:
         last_state=history[0].state if history else "",
         last_message=history[0].message if history else "",
     )
+
+
+def _outdated(step: Step, heads: Sequence[Head]) -> set[Interval]:
+    """Return the intervals that an earlier definition of the view has published."""
+    old = [head for head in heads if head.fingerprint != step.fingerprint]
+    return {interval for head in old for interval in step.schedule.intervals(head.start, head.end)}
 
 
 def _landing_p95(heads: Sequence[Head], step: Step) -> timedelta | None:
@@ -153,9 +159,7 @@ def _warnings(view: ViewStatus) -> list[str]:
             f"{view.view}: the online store has lost it; `fstore run --select {view.view}` or maintenance refills it"
         )
     if view.blocked:
-        found.append(
-            f"{view.view}: {view.blocked} interval(s) are blocked by their checks: {view.last_message or 'see show'}"
-        )
+        found.append(f"{view.view}: {view.blocked} interval(s) are blocked by their checks (registry table check_results)")
     return found
 
 

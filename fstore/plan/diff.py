@@ -129,7 +129,7 @@ def _compare(old: Step, new: Step, steps: Sequence[Step]) -> ChangedView | None:
     added = tuple(name for name in after if name not in before)
     removed = tuple(name for name in before if name not in after)
     redefined = tuple(name for name in after if name in before and _is_redefined(before[name], after[name]))
-    breaking = [*_identity_changes(old, new), *_about("redefined", redefined), *_about("removed", removed)]
+    breaking = [*identity_changes(old, new), *_about("redefined", redefined), *_about("removed", removed)]
     metadata = [f"{field} changed" for field in _METADATA if getattr(old, field) != getattr(new, field)]
     metadata += _described_anew(old, new)
     if not (breaking or added or metadata):
@@ -155,8 +155,8 @@ def _about(what: str, features: Sequence[str]) -> list[str]:
     return [f"{what}: {', '.join(features)}"] if features else []
 
 
-def _identity_changes(old: Step, new: Step) -> list[str]:
-    """Return what changed of that which decides the meaning of all features at once."""
+def identity_changes(old: Step, new: Step) -> list[str]:
+    """Return what changed of that which decides the meaning of all rows at once: published ones no longer fit then."""
     changes: list[str] = []
     if old.keys != new.keys:
         before, after = (", ".join(f"{key.name} {key.type}" for key in step.keys) for step in (old, new))

@@ -30,7 +30,7 @@ from fstore.registry.attempts import (
 from fstore.registry.database import BATCH, Database
 from fstore.registry.heads import Scope, read_blocked, read_heads, read_newest, read_publications, uncovered
 from fstore.registry.lineage_log import LineageLog
-from fstore.registry.publishing import publish_attempt
+from fstore.registry.publishing import lock_project, publish_attempt
 from fstore.registry.records import (
     Attempt,
     AttemptSummary,
@@ -172,6 +172,7 @@ class Ledger:
             a.id.not_in(settled),
         )
         with database.writing() as connection:
+            lock_project(database, connection)  # so that none of them is being published meanwhile
             ids = connection.execute(sa.select(a.id).where(dead).order_by(a.id).limit(BATCH)).scalars().all()
             connection.execute(sa.update(attempts).where(a.id.in_(ids)).values(state="abandoned"))
             return [read_attempt(database, connection, lock_attempt(database, connection, id_)) for id_ in ids]

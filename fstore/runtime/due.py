@@ -10,6 +10,7 @@ from datetime import datetime
 
 import msgspec
 
+from fstore.errors import UnknownFeature
 from fstore.interval import Interval, merge_intervals
 from fstore.plan.steps import Step
 from fstore.registry.registry import Registry
@@ -45,6 +46,8 @@ def intervals_within(step: Step, start: datetime, end: datetime) -> list[Interva
 def due_intervals(registry: Registry, step: Step, *, now: datetime, upto: datetime | None = None, limit: int) -> Due:
     """Return what is unpublished or stale among the due intervals, oldest first, at most ``limit`` of them.
 
+    What another definition of the view has published is stale.
+
     ``upto`` leaves out intervals that end after it. Intervals whose last audit blocked them are left out, because the same
     inputs would be blocked again; they are due when a view that they read was republished or the definition changed. Of more
     than ``limit`` those come first whose inputs are published, so that what cannot be computed holds up nothing.
@@ -54,7 +57,12 @@ def due_intervals(registry: Registry, step: Step, *, now: datetime, upto: dateti
         return Due(intervals=())
     whole = whole if upto is None else Interval(whole.start, min(whole.end, upto))
     ledger = registry.ledger
-    published = [Interval(head.start, head.end) for head in ledger.heads(step.view, start=whole.start, end=whole.end)]
+    try:
+        heads = ledger.heads(step.view, start=whole.start, end=whole.end)
+    except UnknownFeature:  # not registered yet: all of it is due
+        every = step.schedule.intervals(whole.start, whole.end)
+        return Due(intervals=tuple(every[:limit]), remaining=max(0, len(every) - limit))
+    published = [Interval(head.start, head.end) for head in heads if head.fingerprint == step.fingerprint]
     wanted = {interval for interval in ledger.stale(step.view) if whole.contains(interval)}
     for gap in subtract(whole, published):
         wanted.update(step.schedule.intervals(gap.start, gap.end))

@@ -15,8 +15,9 @@ from fstore.backends import Backends
 from fstore.definitions.project import Problem, Project
 from fstore.definitions.source import Source
 from fstore.engines.engine import Engine, Query
-from fstore.errors import DefinitionErrors, SourceError, SourceSchemaDrift
+from fstore.errors import DefinitionError, DefinitionErrors, SourceError, SourceSchemaDrift
 from fstore.plan.compiler import compile_plan
+from fstore.plan.diff import identity_changes
 from fstore.plan.steps import AggregateStep, Plan, Step, with_empty_row
 
 Schemas = Mapping[str, Mapping[str, str]]
@@ -63,8 +64,21 @@ def prepare_steps(backends: Backends, project: Project, views: Sequence[str]) ->
     steps = {step.view: step for step in plan.steps}
     if lacking := [view for view in views if view not in steps]:
         raise DefinitionErrors([problem.as_error() for problem in problems_of(plan, lacking)])
+    if replaced := replaced_views(backends, plan.steps):
+        raise DefinitionErrors([_replaced(step, reasons) for step, reasons in replaced])
     backends.registry.register(plan)
     return [steps[view] for view in views]
+
+
+def replaced_views(backends: Backends, steps: Sequence[Step]) -> list[tuple[Step, list[str]]]:
+    """Return the steps whose view has published rows that no longer fit (other keys, schedule or kind), and why."""
+    registered = {view.name: view.step for view in backends.registry.views()}
+    found: list[tuple[Step, list[str]]] = []
+    for step in steps:
+        reasons = identity_changes(registered[step.view], step) if step.view in registered else []
+        if reasons and backends.registry.ledger.newest(step.view) is not None:
+            found.append((step, reasons))
+    return found
 
 
 def sources_of(project: Project, views: Collection[str] | None = None) -> list[Source]:
@@ -104,6 +118,16 @@ def problems_of(plan: Plan, views: Collection[str]) -> list[Problem]:
     """Return the problems that keep some views from being planned: all of the plan's, those of the views first."""
     about = [problem for problem in plan.problems if any(f"'{view}'" in problem.subject for view in views)]
     return about or list(plan.problems)
+
+
+def _replaced(step: Step, reasons: Sequence[str]) -> DefinitionError:
+    return DefinitionError(
+        f"has changed so that what it has published no longer fits ({'; '.join(reasons)}).",
+        subject=f"feature view {step.view!r}",
+        file=step.module,
+        line=step.line,
+        fix="Run `fstore apply`, which begins a new and empty generation of it, or give the view another name.",
+    )
 
 
 def _evaluate_empty_row(engine: Engine, step: Step) -> Step:

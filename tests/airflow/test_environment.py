@@ -76,9 +76,8 @@ def test_a_connection_that_is_missing_or_no_store_says_so():
     with pytest.raises(SettingsError) as caught:
         connection_url(Connection(conn_id="x", conn_type="generic"))
     assert str(caught.value) == (
-        "Airflow connection 'x' has type 'generic', which says no store; use postgres, redis or aws, or give the whole URL "
-        "as "
-        'extra {"url": "…"}'
+        "Airflow connection 'x' has type 'generic', which says no store; use postgres or redis, or give the whole URL as extra "
+        '{"url": "s3://bucket/prefix"} (credentials come from AWS_*)'
     )
 
 
