@@ -5,7 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -13,6 +15,7 @@ from psycopg import OperationalError
 from sqlalchemy.engine import Connection
 
 from fstore.errors import RegistryUnavailable
+from fstore.registry.publishing import publish_attempt
 from fstore.registry.registry import Registry, create_registry, open_registry
 from tests.registry.examples import PROJECT, aggregate, days, example_plan, hours, published, seen, validated, verdict
 
@@ -86,6 +89,30 @@ def test_concurrent_events_are_recorded_once_each(registry: Registry, registry_u
     run_all([record] * 4)
     assert len(registry.lineage.events()) == 5
     assert pairs(registry.lineage.upstream(B, "x")) == [("a.y", "b.x", 1)]
+
+
+def test_what_is_being_published_is_not_given_up(registry: Registry, registry_url: str) -> None:
+    """The sweeper looks while an old attempt is being published, and would delete its files."""
+    attempt = validated(registry, aggregate(), days(0, 2), "run")
+    database = registry._database
+    with open_registry(registry_url, PROJECT) as own, ThreadPoolExecutor(1) as pool:
+        with database.writing() as connection:
+            publish_attempt(database, connection, attempt)
+            given_up = pool.submit(own.ledger.abandon, datetime.now(UTC) + timedelta(days=1))
+            if not database.is_sqlite:
+                wait_for_a_blocked_statement(registry)
+        assert given_up.result(60) == []
+    assert registry.ledger.attempt(attempt).state == "published"
+
+
+def wait_for_a_blocked_statement(registry: Registry) -> None:
+    query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with registry._database.reading() as connection:
+            if connection.exec_driver_sql(query).scalar():
+                return
+    pytest.fail("nothing waits for a lock")
 
 
 @pytest.mark.parametrize("committed", [True, False])
