@@ -169,6 +169,16 @@ def identity_changes(old: Step, new: Step) -> list[str]:
     return changes
 
 
+def type_changes(old: Step, new: Step) -> list[str]:
+    """Return the features whose published values are of another type; one that becomes known is no change."""
+    before = {feature.name: feature.type for feature in old.features}
+    return [
+        f"type of {feature.name}: {before[feature.name]} to {feature.type}"
+        for feature in new.features
+        if None not in (before.get(feature.name), feature.type) and before[feature.name] != feature.type
+    ]
+
+
 def _described_anew(old: Step, new: Step) -> list[str]:
     """Return whether descriptions or marks of features that stayed changed."""
     before = {feature.name: (feature.description, feature.pii) for feature in old.features}

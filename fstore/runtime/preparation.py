@@ -17,7 +17,7 @@ from fstore.definitions.source import Source
 from fstore.engines.engine import Engine, Query
 from fstore.errors import DefinitionError, DefinitionErrors, SourceError, SourceSchemaDrift
 from fstore.plan.compiler import compile_plan
-from fstore.plan.diff import identity_changes
+from fstore.plan.diff import identity_changes, type_changes
 from fstore.plan.steps import AggregateStep, Plan, Step, with_empty_row
 
 Schemas = Mapping[str, Mapping[str, str]]
@@ -71,11 +71,15 @@ def prepare_steps(backends: Backends, project: Project, views: Sequence[str]) ->
 
 
 def replaced_views(backends: Backends, steps: Sequence[Step]) -> list[tuple[Step, list[str]]]:
-    """Return the steps whose view has published rows that no longer fit (other keys, schedule or kind), and why."""
+    """Return the steps whose view has published rows that no longer fit (other keys, schedule, kind or types), and why.
+
+    Those of a view that was taken out of the definitions and comes back count as well.
+    """
     registered = {view.name: view.step for view in backends.registry.views()}
     found: list[tuple[Step, list[str]]] = []
     for step in steps:
-        reasons = identity_changes(registered[step.view], step) if step.view in registered else []
+        known = registered.get(step.view) or next(iter(backends.registry.versions(step.view)), None)
+        reasons = [*identity_changes(known, step), *type_changes(known, step)] if known is not None else []
         if reasons and backends.registry.ledger.newest(step.view) is not None:
             found.append((step, reasons))
     return found

@@ -10,13 +10,13 @@ import pyarrow as pa
 import pytest
 
 from fstore import Client
-from fstore.errors import AttemptUnknown, OutputMismatch, ValidationFailed
+from fstore.errors import AttemptUnknown, DefinitionErrors, OutputMismatch, ValidationFailed
 from fstore.runtime.compute import compute_attempt
 from fstore.runtime.due import due_intervals
 from fstore.runtime.materialize import materialize_attempt
 from fstore.runtime.validate import ValidationReport, validate_attempt
 from tests.projects import SmallProject, utc
-from tests.runtime.conftest import STAMP
+from tests.runtime.conftest import MODULE, STAMP
 
 ITEMS = 5000
 
@@ -172,6 +172,26 @@ def test_many_duplicates_are_counted_and_a_few_are_named(project: SmallProject) 
     assert [(found.violations, len(found.samples)) for verdict in report.verdicts for found in verdict.results][::2] == [
         (1000, 5), (1000, 5)
     ]  # fmt: skip
+
+
+def test_values_of_another_type_are_refused_until_they_are_applied(project: SmallProject) -> None:
+    project.run("order_events", "2026-01-01", "2026-01-05")
+    text = MODULE.replace("2 * amount AS doubled", "item AS doubled")
+    project.define("shop", text.replace('doubled = feature("float64")', 'doubled = feature("string")'))
+    with pytest.raises(DefinitionErrors, match=r"no longer fits \(type of doubled: float64 to string\)"):
+        project.step("order_events")
+
+
+def test_a_view_that_comes_back_on_another_grid_is_refused_until_it_is_applied(project: SmallProject) -> None:
+    project.define("checked", CHECKED)
+    project.run("user_orders", "2026-01-01", "2026-01-03")
+    project.run("checked", "2026-01-01", "2026-01-02")
+    project.backends.registry.retire("checked")
+    project.step("checked")
+    project.backends.registry.retire("checked")
+    project.define("checked", CHECKED.replace('"@daily"', '"@hourly"'))
+    with pytest.raises(DefinitionErrors, match=r"schedule: 0 0 \* \* \* UTC to 0 \* \* \* \* UTC"):
+        project.step("checked")
 
 
 OWN_TIME = """
