@@ -167,7 +167,8 @@ OWN_TIME = """
 
 
     def stamp(o, interval):
-        
+        import pyarrow as pa
+
         noon = interval.start + datetime.timedelta(hours=12)
         return pa.table({
             "user_id": o["user_id"], "event_timestamp": pa.array([noon] * o.num_rows, pa.timestamp("us", tz="UTC")),
