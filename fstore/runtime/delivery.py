@@ -82,7 +82,9 @@ def _apply_events(backends: Backends, step: Step, work: OnlineWork) -> int:
         return ledger.heads(step.view, start=work.start, end=work.end, generation=work.generation, as_of=sequence)
 
     new, old = heads_as_of(work.sequence), heads_as_of(work.sequence - 1)
-    every = ledger.heads(step.view, as_of=work.sequence, generation=work.generation)
+    # Where nothing was replaced, every key has a row at least as new as the range, so older history stays unread.
+    since = work.start if not old else None
+    every = ledger.heads(step.view, start=since, as_of=work.sequence, generation=work.generation)
     query = Query(
         sql=_newest_rows_sql(step),
         relations={

@@ -244,3 +244,15 @@ def test_hours_over_days_of_another_zone(project: SmallProject) -> None:
     before = project.run("overview", "2026-03-01", "2026-03-03", "before")
     assert before.computed.missing == ()
     assert before.computed.rows == 1 + 1, "empty before the upstream's first interval"
+
+
+def test_an_event_view_goes_online_without_reading_its_history(project: SmallProject) -> None:
+    project.run("order_events", "2026-01-01", "2026-01-03")
+    ledger = project.backends.registry.ledger
+    (head,) = ledger.heads("order_events")
+    for file in ledger.files([head.attempt])[head.attempt]:
+        (project.root / ".fstore" / "offline" / file.path).unlink()
+    project.run("order_events", "2026-01-04", "2026-01-05", "next")
+    with Client(project.settings, clock=lambda: utc("2026-01-05T01:00")) as client:
+        read = client.get_online_features(["order_events:doubled"], {"user_id": ["a", "b"]})
+    assert read.to_dict()["doubled"] == [40.0, 12.0]
