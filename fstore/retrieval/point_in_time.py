@@ -99,7 +99,7 @@ def join_view(
     if len(rows.instants) == 0:
         return ViewFeatures(table=view.schema.empty_table(), report=_report(view, [], rows.complete, rows.instants))
     blocked = backends.registry.ledger.blocked(step.view)
-    newest = from_micros(int(rows.instants.max())) - step.lag
+    newest = from_micros(int(np.max(rows.instants))) - step.lag
     complete = rows.complete
     grid = lay_grid(step, heads, blocked, max(newest, step.start))
     answer = find_answers(step, grid, rows.instants, counts=complete, strict=strict)
@@ -160,8 +160,8 @@ def _join_events(
     backends: Backends, view: SelectedView, rows: EntityTimes, answer: Answer, heads: Sequence[Head]
 ) -> ViewFeatures:
     names = [feature.name for feature in view.features]
-    oldest = None if view.step.ttl is None else from_micros(int(answer.oldest.min()))
-    held = overlapping_heads(heads, oldest, from_micros(int(answer.visible.max())) + MICROSECOND)
+    oldest = None if view.step.ttl is None else from_micros(int(np.min(answer.oldest)))
+    held = overlapping_heads(heads, oldest, from_micros(int(np.max(answer.visible))) + MICROSECOND)
     query = Query(
         sql=event_sql(view.step, view.features),
         relations={
