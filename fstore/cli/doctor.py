@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
+from rich.markup import escape
 
 from fstore.backends import Backends, open_backends
 from fstore.cli.output import console, print_json
@@ -37,7 +38,7 @@ def run_doctor(*, as_json: bool) -> int:
         print_json(findings)
     else:
         for finding in findings:
-            console.print(f"{MARKS[finding.verdict]} [bold]{finding.subject}[/] {finding.detail}")
+            console.print(f"{MARKS[finding.verdict]} [bold]{finding.subject}[/] {escape(finding.detail)}")
     return 1 if any(finding.verdict == "wrong" for finding in findings) else 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
+from rich.markup import escape
 from rich.tree import Tree
 
 from fstore.backends import open_backends
@@ -68,7 +69,7 @@ def _tree(title: str, root: Node, edges: Sequence[Edge], *, up: bool) -> Tree:
             if near != node:
                 continue
             how = f" [dim]{edge.transformation.lower()}[/]" if edge.transformation else ""
-            child = branch.add(f"{_label(far)}{how}" + (" [dim](above)[/]" if far in unfolded else ""))
+            child = branch.add(f"{escape(_label(far))}{how}" + (" [dim](above)[/]" if far in unfolded else ""))
             if far not in unfolded:
                 unfolded.add(far)
                 waiting.append((child, far))

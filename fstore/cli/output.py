@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -45,7 +46,7 @@ def print_table(
             column, justify="right" if column in numbers else "left", no_wrap=column in numbers, overflow="fold"
         )
     for row in rows:
-        table.add_row(*(text_of(value) for value in row))
+        table.add_row(*(escape(text_of(value)) for value in row))
     console.print(table)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 import msgspec
+from rich.markup import escape
 
 from fstore.backends import Backends, create_backends, open_backends
 from fstore.cli.output import console, errors, print_json, print_table, text_of
@@ -108,7 +109,7 @@ def show_plan(selectors: Sequence[str], *, sql: bool, as_json: bool) -> int:
     for step in steps if sql else ():
         _print_sql(step)
     for problem in checked.problems:
-        errors.print(f"[red]problem[/] {problem}")
+        errors.print(f"[red]problem[/] {escape(str(problem))}")
     total = sum(line.due for line in planned)
     console.print(
         f"\n{total:,} intervals are due; `fstore run` computes them, or the DAGs do." if total else "\nNothing is due."
@@ -217,7 +218,7 @@ def _print_sql(step: Step) -> None:
 def _print_changes(diff: PlanDiff) -> None:
     for line in diff.describe():
         colour = {"+": "green", "-": "red", "~": "yellow"}.get(line[:1], "")
-        console.print(f"[{colour}]{line}[/]" if colour else line)
+        console.print(f"[{colour}]{escape(line)}[/]" if colour else escape(line))
 
 
 def _as_problem(error: SourceError) -> Problem:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 import msgspec
+from rich.markup import escape
 from rich.progress import Progress
 
 from fstore.backends import Backends, open_backends
@@ -124,7 +125,7 @@ def _print_outcome(outcome: ViewOutcome) -> None:
             console.print(f"[red]✗[/] {outcome.view}: failed")
             errors.print(outcome.message, markup=False)
         case "waiting":
-            console.print(f"[yellow]…[/] {outcome.view}: {outcome.message}")
+            console.print(f"[yellow]…[/] {outcome.view}: {escape(outcome.message)}")
         case _:
             mark = "[green]✓[/]" if outcome.state == "published" else "[yellow]![/]"
             parts = [f"{outcome.intervals:,} interval(s)", f"{outcome.rows:,} rows", f"{outcome.online_rows:,} online"]
@@ -136,7 +137,7 @@ def _print_outcome(outcome: ViewOutcome) -> None:
             parts += [f"{outcome.remaining:,} more due: run again"] if outcome.remaining else []
             console.print(f"{mark} {outcome.view}: {', '.join(parts)} in {outcome.seconds:.1f} s")
             for line in outcome.message.splitlines():
-                console.print(f"  [dim]{line}[/]")
+                console.print(f"  [dim]{escape(line)}[/]")
 
 
 def _span(start: str | None, end: str | None) -> tuple[datetime, datetime] | None:

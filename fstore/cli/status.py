@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import msgspec
+from rich.markup import escape
 
 from fstore.backends import Backends, open_backends
 from fstore.cli.output import console, print_json, print_table, text_of
@@ -67,7 +68,7 @@ def show_status(selectors: Sequence[str], *, as_json: bool) -> None:
         numbers=("published", "missing", "blocked", "stale"),
     )
     for warning in report.warnings:
-        console.print(f"[yellow]warning[/] {warning}")
+        console.print(f"[yellow]warning[/] {escape(warning)}")
     if report.outbox_pending:
         console.print(
             f"{report.outbox_pending} publication(s) wait to go online, {report.outbox_failing} of them have failed before; "
@@ -176,7 +177,7 @@ def show_view(name: str, at: str | None, limit: int, *, as_json: bool) -> None:
     if as_json:
         print_json({"view": step, "at": instant, "interval": held, "rows": rows})
         return
-    console.print(f"[bold]{step.view}[/]  {step.description}")
+    console.print(f"[bold]{step.view}[/]  {escape(step.description)}")
     ttl = format_duration(step.ttl) if step.ttl else "none"
     console.print(
         f"[dim]{step.kind} view of {step.entity}, {step.schedule.label} from {text_of(step.start)}, "

@@ -141,3 +141,11 @@ def test_json_output_is_json_alone(shop: Path) -> None:
 @pytest.mark.parametrize("command", ["init", "check", "plan", "apply", "run", "status", "show", "lineage", "doctor"])
 def test_every_command_has_help(command: str, tmp_path: Path) -> None:
     assert "Usage" in fstore(command, "--help", cwd=tmp_path)
+
+
+def test_square_brackets_are_printed(shop: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "fstore.cli", "doctor"], cwd=shop, capture_output=True, text=True, check=False,
+        env=dict(os.environ) | {"FSTORE_ONLINE_URL": "nowhere://x", "FSTORE_DEFINITIONS": "no[where]"},
+    )  # fmt: skip
+    assert "no[where]" in done.stdout, done.stdout + done.stderr
