@@ -34,6 +34,7 @@ never for a wrong definition or wrong data, always for an unreachable store.
     │   └── FloorMissing            the online store lost this view, or never had it
     ├── RegistryError
     │   ├── RegistryUnavailable     cannot be reached now (retryable)
+    │   ├── RegistryReadOnly        reached, but refuses writes
     │   └── RegistryOutdated        its schema is older or newer than this code
     └── RetrievalError
         ├── UnknownFeature          no such view, feature or service
@@ -296,6 +297,12 @@ class RegistryUnavailable(RegistryError):
 
     code = "registry_unavailable"
     retryable = True
+
+
+class RegistryReadOnly(RegistryError, StoreReadOnly):
+    """The registry was reached and refuses writes."""
+
+    code = "registry_read_only"
 
 
 class RegistryOutdated(RegistryError):

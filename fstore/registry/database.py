@@ -24,10 +24,10 @@ from sqlalchemy.pool import NullPool
 from fstore.errors import (
     RegistryError,
     RegistryOutdated,
+    RegistryReadOnly,
     RegistryUnavailable,
     SettingsError,
     StoreMissing,
-    StoreReadOnly,
 )
 from fstore.registry import tables
 from fstore.registry.migrations import REVISIONS
@@ -179,12 +179,6 @@ class Database:
         if isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError)) or error.connection_invalidated:
             return RegistryUnavailable(f"registry {self.label} cannot be reached now: {text}")
         return RegistryError(f"registry {self.label} failed: {text}")
-
-
-class RegistryReadOnly(RegistryError, StoreReadOnly):
-    """The registry was reached and refuses writes."""
-
-    code = "registry_read_only"
 
 
 def _parse(text: str) -> URL:
