@@ -344,7 +344,7 @@ class AirflowClient:
                 continue
             if response.status_code == 401 and not logged_in:
                 self._token, logged_in = None, True
-            elif response.status_code == 503 and time.monotonic() < deadline:
+            elif _is_temporary(method, response.status_code) and time.monotonic() < deadline:
                 time.sleep(0.5)
             elif response.is_success:
                 return response
@@ -365,6 +365,11 @@ class AirflowClient:
                 )
             self._token = msgspec.json.decode(response.content, type=_Token).access_token
         return self._token
+
+
+def _is_temporary(method: str, status: int) -> bool:
+    """Whether a request may be sent again: a busy SQLite answers 503, or 500 where Airflow does not expect it."""
+    return status == 503 or (status == 500 and method in ("GET", "PATCH"))
 
 
 def _backfill_body(dag_id: str, from_date: datetime, to_date: datetime, *, max_active_runs: int) -> dict[str, object]:
