@@ -149,8 +149,9 @@ class _Child:
             "from fstore.definitions.loader_child import main; main(sys.argv[1:])"
         )
         try:
+            # -B: bytecode is checked by size and whole seconds, so a helper module edited twice in a second would stay old.
             self.process = subprocess.Popen(  # noqa: S603  (our own interpreter and code)
-                [sys.executable, "-P", "-u", "-c", start, encode_message(request).decode().strip(), str(writer)],
+                [sys.executable, "-B", "-P", "-u", "-c", start, encode_message(request).decode().strip(), str(writer)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

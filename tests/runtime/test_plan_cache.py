@@ -146,7 +146,10 @@ def test_projects_do_not_share_entries(shop: Shop) -> None:
     assert len(shop.entries) == 2
 
 
-def test_a_file_outside_of_the_definitions_counts(shop: Shop) -> None:
+def test_a_file_outside_of_the_definitions_counts(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(
+        "PYTHONDONTWRITEBYTECODE", raising=False
+    )  # bytecode of the first version must not stand for the second
     (shop.root / "company.py").write_text('WEEK = "7d"\n')
     shop.write("daily.py", "import company\n" + VIEW.format(name="Daily", schedule="@daily").replace('"7d"', "company.WEEK"))
     shop.write("daily.py", (shop.definitions / "daily.py").read_text().replace("n_7d / ", "1 / "))
