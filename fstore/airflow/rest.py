@@ -10,18 +10,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TypeVar
 from urllib.parse import quote
 
 import httpx
 import msgspec
 
+from fstore.airflow.rest_values import DagImportError, DagRun, DagSummary, TaskState
 from fstore.errors import FStoreError
 from fstore.interval import format_instant
-
-FINISHED = ("success", "failed")
-"""States that a DAG run does not leave by itself."""
 
 Progress = Callable[[int, int], None]
 """Told how many of how many runs are finished."""
@@ -37,56 +35,6 @@ class AirflowError(FStoreError):
     def __init__(self, message: str, *, status: int = 0) -> None:
         self.status = status
         super().__init__(message)
-
-
-class DagSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """A DAG as Airflow lists it."""
-
-    dag_id: str
-    is_paused: bool
-    has_import_errors: bool = False
-    description: str | None = None
-    timetable_description: str | None = None
-    timetable_summary: str | None = None
-    next_dagrun_logical_date: datetime | None = None
-    next_dagrun_run_after: datetime | None = None
-
-
-class DagRun(msgspec.Struct, frozen=True, kw_only=True):
-    """One run of a DAG."""
-
-    dag_id: str
-    dag_run_id: str
-    run_type: str
-    state: str
-    logical_date: datetime | None = None
-    data_interval_start: datetime | None = None
-    data_interval_end: datetime | None = None
-    partition_key: str | None = None
-    conf: dict[str, object] | None = None
-
-    @property
-    def finished(self) -> bool:
-        """Whether the run has ended."""
-        return self.state in FINISHED
-
-
-class TaskState(msgspec.Struct, frozen=True, kw_only=True):
-    """One task of a run."""
-
-    task_id: str
-    state: str | None
-    try_number: int
-    dag_run_id: str = ""
-    start_date: datetime | None = None
-    end_date: datetime | None = None
-
-
-class DagImportError(msgspec.Struct, frozen=True, kw_only=True):
-    """One entry of Airflow's list of import errors."""
-
-    filename: str
-    stack_trace: str
 
 
 class _Component(msgspec.Struct):
@@ -126,6 +74,10 @@ class _Backfill(msgspec.Struct):
     from_date: datetime
     to_date: datetime
     completed_at: datetime | None = None
+
+
+class _Backfills(msgspec.Struct):
+    backfills: list[_Backfill]
 
 
 class _DryRun(msgspec.Struct):
@@ -182,8 +134,19 @@ class AirflowClient:
 
     def trigger(self, dag_id: str, conf: Mapping[str, object] | None = None, *, logical_date: datetime | None = None) -> str:
         """Start a manual run and return its id; ``conf`` overrides the DAG's params."""
-        body = {"logical_date": format_instant(logical_date) if logical_date else None, "conf": dict(conf or {})}
-        return self._send("POST", f"/api/v2/dags/{quote(dag_id)}/dagRuns", DagRun, body).dag_run_id
+        run_id = f"manual__{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}+00:00"
+        when = format_instant(logical_date) if logical_date else None
+        body = {"dag_run_id": run_id, "logical_date": when, "conf": dict(conf or {})}
+        deadline = time.monotonic() + self._timeout
+        while True:
+            try:
+                return self._send("POST", f"/api/v2/dags/{quote(dag_id)}/dagRuns", DagRun, body).dag_run_id
+            except AirflowError as error:
+                if error.status != 500 or time.monotonic() > deadline:
+                    raise
+                if any(run.dag_run_id == run_id for run in self.runs(dag_id)):  # made, although the answer was an error
+                    return run_id
+            time.sleep(0.5)
 
     def run(self, dag_id: str, run_id: str) -> DagRun:
         """Return one run."""
@@ -266,9 +229,18 @@ class AirflowClient:
                 with self._paused(dag_id):
                     return self._send("POST", "/api/v2/backfills", _Backfill, body).id
             except AirflowError as error:
-                if error.status != 409 or time.monotonic() > deadline:
+                if error.status not in (409, 500) or time.monotonic() > deadline:
                     raise
+                if error.status == 500 and (made := self._active_backfill(dag_id, from_date, to_date)) is not None:
+                    return made
             time.sleep(1)
+
+    def _active_backfill(self, dag_id: str, from_date: datetime, to_date: datetime) -> int | None:
+        """Return the backfill that a request made although its answer was an error, as a busy SQLite may give it."""
+        for backfill in self._get("/api/v2/backfills", _Backfills, dag_id=dag_id).backfills:
+            if backfill.completed_at is None and (backfill.from_date, backfill.to_date) == (from_date, to_date):
+                return backfill.id
+        return None
 
     def set_paused(self, dag_id: str, *, paused: bool) -> None:
         """Pause a DAG or let it go on: a paused DAG starts no task."""
@@ -344,7 +316,7 @@ class AirflowClient:
                 continue
             if response.status_code == 401 and not logged_in:
                 self._token, logged_in = None, True
-            elif _is_temporary(method, response.status_code) and time.monotonic() < deadline:
+            elif _is_temporary(method, path, response.status_code) and time.monotonic() < deadline:
                 time.sleep(0.5)
             elif response.is_success:
                 return response
@@ -367,9 +339,10 @@ class AirflowClient:
         return self._token
 
 
-def _is_temporary(method: str, status: int) -> bool:
+def _is_temporary(method: str, path: str, status: int) -> bool:
     """Whether a request may be sent again: a busy SQLite answers 503, or 500 where Airflow does not expect it."""
-    return status == 503 or (status == 500 and method in ("GET", "PATCH"))
+    repeatable = method in ("GET", "PATCH") or path.endswith(("/clearTaskInstances", "/dry_run"))
+    return status == 503 or (status == 500 and repeatable)
 
 
 def _backfill_body(dag_id: str, from_date: datetime, to_date: datetime, *, max_active_runs: int) -> dict[str, object]:
