@@ -34,7 +34,7 @@ FIRST_EVENT = START + timedelta(days=1) - timedelta(days=90)
 FOLDER = BUILD / f"windowed_year_{EVENTS}"
 BASELINES = Path(__file__).parent / "baselines"
 NAMES = ("dense_grid", "range_frames", "difference_array")
-SETTINGS = {"threads": 2, "memory_limit": "3500MB", "temp_directory": str(FOLDER / "spill")}
+SETTINGS = {"threads": 2, "memory_limit": "3300MB", "temp_directory": str(FOLDER / "spill")}
 """DuckDB's limit leaves room for the rest of the process, which is to stay below 4 GB altogether."""
 
 ORDER = "event_timestamp, user_id"

@@ -34,7 +34,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     registry_url: str = "sqlite:///.fstore/registry.db"
     offline_url: str = "file:.fstore/offline"
     online_url: str = "lmdb:.fstore/online"
-    memory_limit: str = "3500MB"
+    memory_limit: str = "3300MB"
     threads: int = 0
     spill_dir: str = ".fstore/spill"
     cache_dir: str = ".fstore/cache"
