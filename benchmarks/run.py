@@ -5,7 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
-BENCHMARKS = ("import_time", "dag_parse", "lmdb_write", "redis_write", "windowed_year")
+BENCHMARKS = ("import_time", "dag_parse", "lmdb_write", "redis_write", "windowed_year", "windows_sparse",
+              "windows_hot", "windows_hot_vs_naive")  # fmt: skip
 
 
 def main(arguments: list[str]) -> int:

@@ -19,6 +19,13 @@ weather = ParquetSource(
 planes = ParquetSource(
     "planes", path="data/planes.parquet", keys=["tailnum"], static=True, description="Registered aircraft."
 )
+airports = ParquetSource(
+    "airports",
+    path="data/airports.parquet",
+    keys={"airport": "faa"},
+    static=True,
+    description="Where the airports of the United States are.",
+)
 airlines = CsvSource(
     "airlines", path="data/airlines.csv", keys=["carrier"], static=True, description="Names of the airlines."
 )

@@ -21,7 +21,11 @@ _HOME = {
     "FeatureService": "fstore.definitions.feature_service",
     "FeatureView": "fstore.definitions.feature_view",
     "FStoreError": "fstore.errors",
+    "on_demand": "fstore.definitions.on_demand",
     "ParquetSource": "fstore.definitions.source",
+    "PostgresSource": "fstore.definitions.source",
+    "SqlSource": "fstore.definitions.source",
+    "UnionSource": "fstore.definitions.source",
     "transform": "fstore.definitions.expression",
 }
 
@@ -33,10 +37,14 @@ __all__ = [
     "FeatureService",
     "FeatureView",
     "ParquetSource",
+    "PostgresSource",
+    "SqlSource",
+    "UnionSource",
     "agg",
     "check",
     "expr",
     "feature",
+    "on_demand",
     "transform",
 ]
 

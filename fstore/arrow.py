@@ -1,7 +1,8 @@
 """Arrow: the logical types of ``fstore.types`` as Arrow types, identities of schemas, and content hashes of rows.
 
 Takes types as text or :class:`DataType` and gives ``pyarrow`` types, and back. A timestamp is always
-``timestamp('us', tz='UTC')``, a vector a fixed-size list, a decimal ``decimal128``. Reads and writes no file.
+``timestamp('us', tz='UTC')``, a vector a fixed-size list, a decimal ``decimal128``, a map ``map<string, …>``. Reads and
+writes no file.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ _NAMES = {arrow: name for name, arrow in _SCALARS.items()} | {
     pa.date64(): "date",
 }
 
+_NOT_ITEMS = ("unsupported", "list<", "map<")
+
 
 # -- types ------------------------------------------------------------------------------------------------------------
 
@@ -54,8 +57,9 @@ def arrow_type(type: DataType | str) -> pa.DataType:
     parsed = parse_type(type) if isinstance(type, str) else type
     if parsed.name == "decimal":
         return pa.decimal128(parsed.precision, parsed.scale)
-    if parsed.name in ("vector", "list"):
-        assert parsed.item is not None, "parse_type gives every vector and list an item"
+    if parsed.item is not None:
+        if parsed.name == "map":
+            return pa.map_(pa.string(), arrow_type(parsed.item))
         item = pa.field("element", arrow_type(parsed.item))
         return pa.list_(item, parsed.size) if parsed.name == "vector" else pa.list_(item)
     return _SCALARS[parsed.name]
@@ -85,8 +89,12 @@ def type_text(type: pa.DataType) -> str:
         return f"{_NAMES[type.value_type]}[{type.list_size}]"
     if pa.types.is_list(type) or pa.types.is_large_list(type) or pa.types.is_fixed_size_list(type):
         item = type_text(type.value_type)
-        if not item.startswith(("unsupported", "list<")) and not item.endswith("]"):
+        if not item.startswith(_NOT_ITEMS) and not item.endswith("]"):
             return f"list<{item}>"
+    if pa.types.is_map(type) and type_text(type.key_type) == "string":
+        item = type_text(type.item_type)
+        if not item.startswith(_NOT_ITEMS) and not item.endswith("]"):
+            return f"map<string,{item}>"
     return _NAMES.get(type, f"unsupported({type})")
 
 
@@ -162,6 +170,8 @@ def _valid_values(array: pa.Array) -> _Words:
         return _valid_values(array.cast(pa.date32()).view(pa.int32()))
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         return _list_words(array)
+    if pa.types.is_map(kind):
+        return _map_words(array)
     encoded = array.dictionary_encode()
     return _looked_up(np.array([_word(_bytes(item)) for item in encoded.dictionary], dtype=np.uint64), encoded.indices)
 
@@ -188,6 +198,17 @@ def _list_words(array: pa.Array) -> _Words:
     mixed = _mix(items + (positions.astype(np.uint64) + np.uint64(1)) * _GOLDEN)
     sums = np.concatenate([np.zeros(1, dtype=np.uint64), np.cumsum(mixed, dtype=np.uint64)])
     return _mix(sums[ends] - sums[ends - lengths] + lengths.astype(np.uint64))
+
+
+def _map_words(array: pa.Array) -> _Words:
+    """Return a word per map from the words of its entries, whatever their order."""
+    offsets = array.offsets.to_numpy().astype(np.int64)
+    first, last = int(offsets[0]), int(offsets[-1])
+    keys, items = (_values(side.slice(first, last - first)) for side in (array.keys, array.items))
+    mixed = _mix(_mix(keys + _GOLDEN) + items)
+    sums = np.concatenate([np.zeros(1, dtype=np.uint64), np.cumsum(mixed, dtype=np.uint64)])
+    starts, ends = offsets[:-1] - first, offsets[1:] - first
+    return _mix(sums[ends] - sums[starts] + (ends - starts).astype(np.uint64))
 
 
 def _bytes(value: pa.Scalar) -> bytes:

@@ -12,11 +12,14 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from fstore.connections import LookUp, connection_url, table_address
 from fstore.errors import SettingsError, StoreMismatch, StoreMissing
 from fstore.interval import Interval
 
 if TYPE_CHECKING:
+    from fstore.definitions.source import PostgresSource
     from fstore.engines.engine import Engine, FilesRelation
+    from fstore.engines.extracts import Extracts
     from fstore.plan.steps import Step
     from fstore.registry.records import Head
     from fstore.registry.registry import Registry
@@ -32,8 +35,8 @@ if TYPE_CHECKING:
 class Backends:
     """The opened parts of one project. Use as a context manager, or call :meth:`close`; not safe to share after a fork."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, connections: LookUp = connection_url) -> None:
+        self.settings, self._connections = settings, connections
 
     @cached_property
     def registry(self) -> Registry:
@@ -41,7 +44,7 @@ class Backends:
         from fstore.registry.registry import open_registry
 
         _check_scheme(self.settings.registry_url, "registry", ("sqlite", "postgresql"))
-        return open_registry(self.settings.registry_url, self.settings.project)
+        return open_registry(self.settings.registry_url, self.settings.project, self.settings.environment)
 
     @cached_property
     def offline(self) -> OfflineStore:
@@ -67,7 +70,37 @@ class Backends:
             threads=self.settings.threads,
             spill_dir=self.settings.spill_dir,
             root=self.settings.root,
+            extracts=self._find_extracts,
         )
+
+    def extract(self, source: PostgresSource) -> None:
+        """Copy what is new in a table or query into the offline store."""
+        from fstore.extraction import extract_source
+
+        extract_source(
+            source, engine=self.engine, registry=self.registry, offline=self.offline, connections=self._connections,
+            spill_dir=self.settings.spill_dir,
+        )  # fmt: skip
+
+    def dataset_address(self, source: PostgresSource) -> tuple[str, str]:
+        """Return the name space and name of a table for lineage; the connection's name stands in where it is not known."""
+        try:
+            return table_address(source, self._connections(source.connection))
+        except SettingsError:
+            return table_address(source, None)
+
+    def _find_extracts(self, source: PostgresSource) -> Extracts:
+        """Return the copies of a source that count, after making the first one where there is none."""
+        from fstore.extraction import find_extracts, never_copied
+
+        try:
+            registry, offline = self.registry, self.offline
+        except StoreMissing as error:
+            raise never_copied(source) from error
+        if not (found := find_extracts(source, registry, offline)).paths:
+            self.extract(source)
+            found = find_extracts(source, registry, offline)
+        return found
 
     def published(self, step: Step, heads: Sequence[Head], *, features: Iterable[str] | None = None) -> FilesRelation:
         """Return the published rows of a view that the given heads hold, as a relation for the engine.
@@ -94,6 +127,13 @@ class Backends:
             ends_inclusive=step.kind == "snapshot",
         )
 
+    def on_overlay(self, overlay: str) -> Backends:
+        """Return the same parts with the registry seen through an overlay; closing this one closes them."""
+        seen = Backends(self.settings, self._connections)
+        parts = {"offline": self.offline, "online": self.online, "engine": self.engine}
+        seen.__dict__.update(parts, registry=self.registry.on_overlay(overlay))
+        return seen
+
     def close(self) -> None:
         """Close what was opened."""
         for name in ("engine", "online", "registry"):
@@ -107,9 +147,9 @@ class Backends:
         self.close()
 
 
-def open_backends(settings: Settings) -> Backends:
-    """Return a project's parts, to be opened on first use."""
-    return Backends(settings)
+def open_backends(settings: Settings, connections: LookUp = connection_url) -> Backends:
+    """Return a project's parts, to be opened on first use; ``connections`` gives the URLs of databases that sources name."""
+    return Backends(settings, connections)
 
 
 def create_backends(settings: Settings) -> Backends:
@@ -121,7 +161,7 @@ def create_backends(settings: Settings) -> Backends:
 
     _check_scheme(settings.registry_url, "registry", ("sqlite", "postgresql"))
     backends = Backends(settings)
-    registry = create_registry(settings.registry_url, settings.project)
+    registry = create_registry(settings.registry_url, settings.project).on_overlay(settings.environment)
     backends.__dict__["registry"] = registry
     for kind, url, store in (
         ("offline", settings.offline_url, _offline_store(settings)),

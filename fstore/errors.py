@@ -16,12 +16,15 @@ never for a wrong definition or wrong data, always for an unreachable store.
     ├── ComputeError                the engine refused or failed; carries the SQL
     │   ├── DuplicateKeys           a view gave two rows for one key
     │   ├── OutputMismatch          a view's output is not what it declares
+    │   ├── ColumnsChanged          an added feature came with other values of published ones
     │   └── OutOfSpace              memory or disk ran out (retryable)
     ├── ValidationFailed            no interval passed its checks; carries the report
     ├── PublishError
     │   ├── Fenced                  a newer attempt of the same run took over
     │   ├── AttemptUnknown          no such attempt, or it never got that far
-    │   └── InputsChanged           an input was republished meanwhile (retryable)
+    │   ├── InputsChanged           an input was republished meanwhile (retryable)
+    │   ├── DefinitionChanged       another definition was registered meanwhile (retryable)
+    │   └── NotComplete             a new generation lacks intervals that are live, so it cannot take their place
     ├── InputsNotReady              an upstream interval is not published yet (retryable)
     ├── InputsImpossible            an upstream can never produce the interval
     ├── StoreError
@@ -46,7 +49,7 @@ never for a wrong definition or wrong data, always for an unreachable store.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 
@@ -168,6 +171,12 @@ class OutputMismatch(ComputeError):
     code = "output_mismatch"
 
 
+class ColumnsChanged(ComputeError):
+    """A view to which features were added gave other values for features that are published."""
+
+    code = "columns_changed"
+
+
 class OutOfSpace(ComputeError):
     """The engine's memory limit or the disk was exhausted."""
 
@@ -199,10 +208,11 @@ class Fenced(PublishError):
 
     code = "fenced"
 
-    def __init__(self, attempt: int, newer: int, view: str) -> None:
+    def __init__(self, attempt: int, newer: int | None, view: str) -> None:
         self.attempt, self.newer, self.view = attempt, newer, view
+        by = "a later try" if newer is None else f"attempt {newer}"
         super().__init__(
-            f"attempt {attempt} of view {view!r} was overtaken by attempt {newer} of the same run; it publishes nothing "
+            f"attempt {attempt} of view {view!r} was overtaken by {by} of the same run; it publishes nothing "
             "and its files are left for the sweeper. Nothing needs to be done."
         )
 
@@ -218,6 +228,23 @@ class InputsChanged(PublishError):
 
     code = "inputs_changed"
     retryable = True
+
+
+class DefinitionChanged(PublishError):
+    """Another definition of the view was registered after the run was prepared; running it again takes that one."""
+
+    code = "definition_changed"
+    retryable = True
+
+
+class NotComplete(PublishError):
+    """A new generation lacks intervals that are live. ``missing`` maps views to how many."""
+
+    code = "not_complete"
+
+    def __init__(self, message: str, missing: Mapping[str, int] | None = None) -> None:
+        self.missing = dict(missing or {})
+        super().__init__(message)
 
 
 class InputsNotReady(FStoreError):

@@ -41,7 +41,9 @@ def _region() -> str:
 def _s3(endpoint: str, region: str, _process: int) -> pafs.FileSystem:
     """Return a client for an endpoint; one per process, because a client does not survive a fork."""
     if not hasattr(pafs, "S3FileSystem"):
-        raise SettingsError("the installed pyarrow cannot read s3:// URLs: pip install 'fstore[s3]'")
+        raise SettingsError(
+            "the installed pyarrow was built without S3 and cannot read s3:// URLs: install the one from PyPI"
+        )
     options: dict[str, object] = {"connect_timeout": 10.0, "request_timeout": 30.0}
     if endpoint:
         scheme, _, host = endpoint.rpartition("://")

@@ -11,12 +11,15 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
 from fstore.errors import SettingsError, did_you_mean
 
 _PROJECT_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+_ENVIRONMENT_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+_RESERVED_ENVIRONMENTS = ("next", "live", "production")
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,6 +29,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ``threads = 0`` means one per core; timeouts are seconds. ``load_timeout`` is how long one definition module may take to
     import: Airflow gives a whole DAG file 30 seconds by default. A process takes about 0.4 GB more than ``memory_limit``:
     the default keeps it within 4 GB. An interval with more than ``quarantine_cap`` rows to set aside is blocked instead.
+    ``breaking_changes`` says what a run does about a breaking change of something that is live: wait for ``fstore apply``,
+    or begin to fill the new generation by itself (``run``). ``environment`` names a development environment; empty:
+    production.
     """
 
     root: str
@@ -41,6 +47,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     load_timeout: float = 10.0
     max_catch_up: int = 400
     quarantine_cap: int = 10_000
+    breaking_changes: Literal["apply", "run"] = "apply"
+    environment: str = ""
 
     @property
     def definitions_dir(self) -> Path:
@@ -121,6 +129,12 @@ def _check_ranges(settings: Settings) -> None:
         value = getattr(settings, name)
         if value < minimum:
             raise SettingsError(f"setting {name!r} is {value}, and has to be at least {minimum}")
+    name = settings.environment
+    if name and (name in _RESERVED_ENVIRONMENTS or not _ENVIRONMENT_NAME.fullmatch(name)):
+        raise SettingsError(
+            f"{name!r} is not a name of an environment: use lower-case letters, digits, - and _, starting with a letter, "
+            f"and none of {', '.join(_RESERVED_ENVIRONMENTS)} (--env, or FSTORE_ENVIRONMENT)"
+        )
     if not settings.load_timeout > 0:
         raise SettingsError(f"setting 'load_timeout' is {settings.load_timeout:g}, and has to be more than 0 seconds")
 

@@ -1,8 +1,8 @@
 """The types that a key or a feature can have.
 
 A type is written as text in definitions, plans and the registry (``"int64"``, ``"decimal(18,2)"``, ``"float32[128]"``,
-``"list<string>"``), and parsed into a :class:`DataType` where its parts matter. Knows nothing of Arrow, DuckDB or any
-store: ``fstore.arrow`` and the engines map from here.
+``"list<string>"``, ``"map<string,float64>"``), and parsed into a :class:`DataType` where its parts matter. Knows nothing of
+Arrow, DuckDB or any store: ``fstore.arrow`` and the engines map from here.
 """
 
 from __future__ import annotations
@@ -24,13 +24,16 @@ KEY_TYPES = (*INTEGERS, "string", "bool", "date")
 _DECIMAL = re.compile(r"decimal\(\s*(\d+)\s*,\s*(\d+)\s*\)")
 _VECTOR = re.compile(r"(float32|float64)\[(\d+)\]")
 _LIST = re.compile(r"list<(.+)>")
+_MAP = re.compile(r"map<\s*string\s*,(.+)>")
+_NESTED = ("list", "map", "vector")
 
 
 class DataType(msgspec.Struct, frozen=True, kw_only=True):
     """A parsed type.
 
-    ``name`` is a scalar name, ``decimal``, ``vector`` or ``list``. ``precision`` and ``scale`` belong to decimals, ``size``
-    to vectors, ``item`` (a scalar or decimal) to vectors and lists.
+    ``name`` is a scalar name, ``decimal``, ``vector``, ``list`` or ``map``. ``precision`` and ``scale`` belong to decimals,
+    ``size`` to vectors, ``item`` (a scalar or decimal) to vectors, lists and maps. A map's keys are strings, each there once
+    and none null, and kept in ascending order of their UTF-8 bytes; its values may be null.
     """
 
     name: str
@@ -46,6 +49,8 @@ class DataType(msgspec.Struct, frozen=True, kw_only=True):
             return f"{self.item}[{self.size}]"
         if self.name == "list":
             return f"list<{self.item}>"
+        if self.name == "map":
+            return f"map<string,{self.item}>"
         return self.name
 
     @property
@@ -79,12 +84,14 @@ def parse_type(text: str) -> DataType:
         raise ValueError(f"decimal({precision},{scale}) is out of range: precision is 1 to 38 and scale at most precision")
     if (match := _VECTOR.fullmatch(text)) and int(match[2]) > 0:
         return DataType(name="vector", size=int(match[2]), item=DataType(name=match[1]))
-    if match := _LIST.fullmatch(text):
-        item = parse_type(match[1])
-        if item.name not in ("list", "vector"):
-            return DataType(name="list", item=item)
+    for name, pattern in (("list", _LIST), ("map", _MAP)):
+        if match := pattern.fullmatch(text):
+            item = parse_type(match[1])
+            if item.name not in _NESTED:
+                return DataType(name=name, item=item)
     raise ValueError(
-        f"{text!r} is not a type; use one of {', '.join(SCALARS)}, decimal(p,s), list<type>, float32[n] or float64[n]"
+        f"{text!r} is not a type; use one of {', '.join(SCALARS)}, decimal(p,s), list<type>, map<string,type>, "
+        "float32[n] or float64[n]"
     )
 
 

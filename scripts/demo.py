@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -18,12 +20,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from fstore import Client
 from fstore.airflow.local import LocalAirflow
-from fstore.airflow.rest import AirflowClient, DagRun
+from fstore.airflow.rest import AirflowClient
+from fstore.airflow.rest_values import DagRun
 from fstore.cli.lineage import show_lineage
-from fstore.cli.project import apply_project
+from fstore.cli.versions import apply_project
 
 ROOT = Path(__file__).resolve().parent.parent
-DAILY = ("flights.aircraft.daily", "flights.carriers.daily", "flights.origins.daily", "flights.routes.daily")
+DAILY = (
+    "flights.aircraft.daily",
+    "flights.airports.daily",
+    "flights.carriers.daily",
+    "flights.origins.daily",
+    "flights.routes.daily",
+)
 HOURLY = ("flights.origins.hourly",)
 LATE_MINUTES = 15
 
@@ -39,7 +48,7 @@ def main() -> int:
     """Run the demo; return 1 when a run failed."""
     began = time.monotonic()
     console.rule("1. Register the definitions")
-    apply_project(as_json=False)
+    apply_project(hold=False, renewed=[], as_json=False)
     console.rule("2. Start Airflow")
     with LocalAirflow(ROOT) as airflow:
         client = airflow.client()
@@ -87,7 +96,7 @@ def run_year(client: AirflowClient) -> list[DagRun]:
         bars = {backfill: display.add_task(text, total=None) for backfill, text in backfills.items()}
         range_bars = {dag: display.add_task(f"range    {dag}, the rest of 2013", total=1) for dag in ranges}
         for backfill, bar in bars.items():
-            runs += client.wait_backfill(backfill, progress=lambda done, total, bar=bar: advance(display, bar, done, total))
+            runs += client.wait_backfill(backfill, progress=partial(advance, display, bar))
         for dag, run_id in ranges.items():
             runs.append(client.wait_run(dag, run_id, timeout=1800))
             display.update(range_bars[dag], completed=1)
@@ -134,8 +143,20 @@ def print_online_read(features: Client) -> None:
             "dest": ["IAH", "SFO"],
         },
     )
-    for name, values in response.to_dict().items():
-        console.print(f"  {name:24} {values}")
+    print_columns(response.to_dict())
+    console.print("The same for two passengers on their way, with what is computed from where they are:")
+    passengers = features.get_online_features(
+        service="passenger",
+        entities={"origin": ["EWR", "JFK"], "dest": ["IAH", "SFO"]},
+        request={"lat": [40.73, 40.65], "lon": [-74.03, -73.95]},
+    )
+    print_columns(passengers.to_dict())
+
+
+def print_columns(columns: Mapping[str, Sequence[object]]) -> None:
+    """Print one column a line."""
+    for name, values in columns.items():
+        console.print(f"  {name:24} {values}", markup=False)
 
 
 if __name__ == "__main__":

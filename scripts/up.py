@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from fstore.airflow.local import LocalAirflow
-from fstore.cli.project import apply_project
+from fstore.cli.versions import apply_project
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def main() -> int:
     """Start Airflow, say where it is, and stop it on Ctrl-C."""
     console = Console(highlight=False)
-    apply_project(as_json=False)
+    apply_project(hold=False, renewed=[], as_json=False)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())

@@ -16,6 +16,8 @@ import pytest
 
 from tests.servers import RunningServer, ServerMissing, postgres_server, redis_server
 
+pytest_plugins = ["pytester", "fstore.testing.plugin"]
+
 
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:

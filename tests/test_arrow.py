@@ -9,9 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fstore.arrow import arrow_columns, arrow_schema, arrow_type, rows_hash, schema_id, type_text
-from fstore.types import SCALARS, Column
+from fstore.types import SCALARS, Column, parse_type
 
-TEXTS = (*SCALARS, "decimal(18,2)", "decimal(38,0)", "float32[128]", "float64[3]", "list<string>", "list<decimal(5,1)>")
+TEXTS = (
+    *SCALARS, "decimal(18,2)", "decimal(38,0)", "float32[128]", "float64[3]", "list<string>", "list<decimal(5,1)>",
+    "map<string,int64>", "map<string,decimal(5,1)>",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -30,6 +33,9 @@ def test_every_type_survives_the_way_to_arrow_and_back(text: str) -> None:
         (pa.float16(), "float32"),
         (pa.list_(pa.list_(pa.int64())), "unsupported(list<item: list<item: int64>>)"),
         (pa.list_(pa.int64(), 3), "list<int64>"),
+        (pa.map_(pa.large_string(), pa.float16()), "map<string,float32>"),
+        (pa.map_(pa.int64(), pa.string()), "unsupported(map<int64, string>)"),
+        (pa.map_(pa.string(), pa.list_(pa.int64())), "unsupported(map<string, list<item: int64>>)"),
         (pa.struct([("a", pa.int64())]), "unsupported(struct<a: int64>)"),
         (pa.null(), "unsupported(null)"),
         (pa.time64("us"), "unsupported(time64[us])"),
@@ -126,3 +132,25 @@ def test_rows_hash_is_a_sum_over_parts_in_any_order(rows: list[tuple[object, obj
     random.shuffle(mixed)  # type: ignore[attr-defined]
     half = len(mixed) // 2
     assert (int(rows_hash(table(mixed[:half])), 16) + int(rows_hash(table(mixed[half:])), 16)) % 2**128 == whole
+
+
+@pytest.mark.parametrize("text", ["map<int64,string>", "map<string,list<int64>>", "map<string>", "list<map<string,int64>>"])
+def test_what_is_not_a_type_says_what_is(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is not a type; use one of bool, .* list<type>, map<string,type>, float32\[n\]"):
+        parse_type(text)
+
+
+def test_a_maps_text_is_canonical() -> None:
+    assert str(parse_type("MAP< string , decimal( 5, 1 ) >")) == "map<string,decimal(5,1)>"
+
+
+def test_rows_hash_of_maps_covers_entries_and_not_their_order() -> None:
+    def hashed(*maps: dict[str, float | None] | None, start: int = 0) -> str:
+        array = pa.array([None if m is None else list(m.items()) for m in maps], arrow_type("map<string,float64>"))
+        return rows_hash(pa.table({"m": array.slice(start)}))
+
+    assert (
+        hashed({"a": 1.0, "b": None}) == hashed({"b": None, "a": 1.0}) == hashed({"x": 9.0}, {"a": 1.0, "b": None}, start=1)
+    )
+    different = [{"a": 1.0}, {"a": None, "b": 1.0}, {"a": 1.0, "b": 0.0}, {"b": 1.0, "a": None}, {}, None, {"ab": 1.0}]
+    assert len({hashed(m) for m in [{"a": 1.0, "b": None}, *different]}) == 7  # two of them are equal

@@ -6,11 +6,14 @@ included. Only tasks and triggers do this: at parse time every look-up costs a r
 
 from __future__ import annotations
 
+import os
 from urllib.parse import quote, urlencode
 
 import msgspec
 from airflow.sdk import BaseHook, Connection
 
+from fstore.connections import connection_url as environment_url
+from fstore.connections import variable_name
 from fstore.errors import SettingsError
 from fstore.settings import Settings
 
@@ -43,6 +46,13 @@ def resolve_url(url: str) -> str:
         raise SettingsError(f"{url} names the Airflow connection {name!r}, which cannot be read: {error}") from error
     base = connection_url(connection)
     return f"{base.rstrip('/')}/{path}" if path else base
+
+
+def source_connection(name: str) -> str:
+    """Return the URL of a database that a source names: from the environment, or an Airflow connection (``airflow://id``)."""
+    if name.startswith(_SCHEME) and not os.environ.get(variable_name(name)):
+        return resolve_url(name)
+    return environment_url(name)
 
 
 def connection_url(connection: Connection) -> str:

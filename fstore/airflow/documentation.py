@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fstore.interval import format_duration, format_instant
-from fstore.plan.steps import AggregateStep, PythonStep, SqlStep, Step, ViewInput
+from fstore.plan.steps import AggregateStep, CompositeStep, PythonStep, SqlStep, Step, ViewInput
 
 
 def pipeline_doc(steps: Sequence[Step]) -> str:
@@ -52,7 +52,7 @@ def _describe_input(item: object) -> str:
 
 def _code(step: Step) -> str:
     match step:
-        case AggregateStep() | SqlStep():
+        case AggregateStep() | CompositeStep() | SqlStep():
             return f"```sql\n{step.sql.strip()}\n```"
         case PythonStep():
             return f"```python\n{step.function.source.strip()}\n```"

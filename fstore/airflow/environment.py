@@ -99,7 +99,7 @@ def parent_run(context: Context) -> ParentRun | None:
 def open_project(settings: Settings) -> Backends:
     """Return a project's parts for a running task, ``airflow://`` URLs looked up; a context manager."""
     # Imported here: only running tasks open anything, and this module is read at every parse.
-    from fstore.airflow.connections import resolve_settings  # noqa: PLC0415
+    from fstore.airflow.connections import resolve_settings, source_connection  # noqa: PLC0415
     from fstore.backends import open_backends  # noqa: PLC0415
 
-    return open_backends(resolve_settings(settings))
+    return open_backends(resolve_settings(settings), source_connection)

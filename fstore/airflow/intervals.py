@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from fstore.errors import FStoreError
-from fstore.interval import MICROSECOND, Interval, Schedule, format_instant, parse_instant
+from fstore.interval import MICROSECOND, Interval, Schedule, format_instant, merge_intervals, parse_instant
 from fstore.plan.steps import Step
 
 RANGE_PARAMS = ("start", "end")
@@ -79,6 +79,17 @@ def own_intervals(step: Step, run: RunFacts) -> list[Interval]:
         return _within_life(step, [_interval_of_key(step.schedule, run.partition_key)])
     until = _due_until(step, run.run_after)
     return _within_life(step, [step.schedule.interval_ending_by(until)])
+
+
+def on_grid_of(step: Step, planned: Step, intervals: Sequence[Interval]) -> list[Interval]:
+    """Return the intervals of a registered step that lie in those of the planned one, which may have another schedule.
+
+    While a changed schedule waits for `fstore apply`, its DAG runs on the new grid and the view is computed on the old one.
+    """
+    if step.schedule == planned.schedule:
+        return list(intervals)
+    found = [each for span in merge_intervals(intervals) for each in step.schedule.intervals(span.start, span.end)]
+    return _within_life(step, found)
 
 
 def partition_key(schedule: Schedule, interval: Interval) -> str:

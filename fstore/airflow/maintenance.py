@@ -1,21 +1,26 @@
 """The maintenance DAG of a project: what must still happen when the last retry of a task was killed.
 
 Every ten minutes it brings publications online that are not online yet, or not any more, and deletes the files of attempts
-that will never publish. It computes nothing and keeps no state of its own.
+that will never publish. It also fills the new generations of views whose definition changed in a breaking way, and makes
+them live when they are complete. It keeps no state of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.sdk import DAG, BaseOperator, Context, CronTriggerTimetable
+from airflow.sdk.exceptions import AirflowFailException
 
 from fstore.airflow.environment import open_project
 from fstore.airflow.operators import airflow_errors
 from fstore.errors import StoreUnavailable
 from fstore.settings import Settings
+
+_FILL_BUDGET = timedelta(minutes=5)
+"""After how long a run begins to fill no further view: the next one goes on."""
 
 _SINCE = datetime(2020, 1, 1, tzinfo=UTC)
 
@@ -52,6 +57,32 @@ class MaintenanceOperator(BaseOperator):
             )
 
 
+class FillOperator(BaseOperator):
+    """Fills the new generations of changed views, a bounded part at a time, and makes them live once they are complete."""
+
+    def __init__(self, *, settings: Settings, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._settings = settings
+
+    def execute(self, context: Context) -> None:  # noqa: ARG002  (the interface's signature)
+        """Fill what there is room for; fail for good where a view cannot be filled."""
+        # Imported here: the engine and the stores are needed by the running task only.
+        from fstore.runtime.flipping import fill_next  # noqa: PLC0415
+
+        with airflow_errors(), open_project(self._settings) as backends:
+            filled = fill_next(backends, limit=backends.settings.max_catch_up, budget=_FILL_BUDGET)
+        for view in filled.views:
+            self.log.info(
+                "%s: generation %d has %d of %d intervals that are live, %d of them filled now",
+                view.view, view.generation, view.required - view.lacking, view.required, view.filled,
+            )  # fmt: skip
+        if filled.flipped:
+            self.log.info("The new generations of %s are live now", ", ".join(flip.view for flip in filled.flipped))
+        if filled.failed:
+            shown = "; ".join(f"{view.view}: {view.message}" for view in filled.failed)
+            raise AirflowFailException(f"new generations cannot be filled: {shown}")
+
+
 def maintenance_dag(settings: Settings, default_args: Mapping[str, Any], problems: Sequence[str]) -> DAG:
     """Return the maintenance DAG; it also shows the definitions that are broken, for who has no list of import errors."""
     broken = "\n".join(f"- {problem}" for problem in problems)
@@ -68,4 +99,5 @@ def maintenance_dag(settings: Settings, default_args: Mapping[str, Any], problem
         default_args=dict(default_args),
     ) as dag:
         MaintenanceOperator(task_id="maintain", settings=settings)
+        FillOperator(task_id="fill_new_generations", settings=settings)
     return dag

@@ -2,8 +2,8 @@
 
 Each is a thin call of :mod:`fstore.runtime`: it resolves the run's intervals, opens the project's parts, and turns the
 outcome into what Airflow shows and does. An error that trying again cannot mend fails the task at once; the others are
-retried. Compute hands one number to the tasks after it, the attempt; they read the step from the registry, not from a DAG
-file that may have been edited meanwhile.
+retried. Compute hands one number to the tasks after it, the batch of attempts; they read the steps from the registry, not
+from a DAG file that may have been edited meanwhile.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from fstore.airflow.assets import announce
 from fstore.airflow.environment import open_project, parent_run, run_facts
-from fstore.airflow.intervals import own_intervals
+from fstore.airflow.intervals import on_grid_of, own_intervals
 from fstore.errors import FStoreError, InputsChanged
 from fstore.interval import Interval, merge_intervals
 from fstore.plan.steps import Step
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from fstore.airflow.intervals import RunFacts
     from fstore.backends import Backends
     from fstore.lineage.run import ParentRun
+    from fstore.runtime.batches import BatchProgress
     from fstore.runtime.inputs import Readiness
     from fstore.runtime.materialize import Materialized
 
@@ -139,14 +140,15 @@ class WaitForInputsOperator(ViewOperator):
 
 
 class ComputeOperator(ViewOperator):
-    """Computes the run's intervals, and in a scheduled run also those that are unpublished or stale; gives the attempt.
+    """Computes the run's intervals, and in a scheduled run also those that are unpublished or stale; gives the batch.
 
-    Skipped when the view has no interval there, such as before its start.
+    A retry takes over the chunks that an earlier try finished. Skipped when the view has no interval there, such as before
+    its start.
     """
 
     def execute(self, context: Context) -> int:
-        """Return the id of the attempt."""
-        from fstore.runtime.compute import compute_attempt
+        """Return the id of the batch."""
+        from fstore.runtime.batches import compute_batch
         from fstore.runtime.plan_cache import load_plan
         from fstore.runtime.preparation import prepare_steps
 
@@ -155,7 +157,9 @@ class ComputeOperator(ViewOperator):
             intervals = own_intervals(self._step, run)
             if not intervals and not run.is_scheduled:
                 raise AirflowSkipException(_nothing_to_do(self._step, run))
-            (step,) = prepare_steps(backends, load_plan(backends.settings).project, [self.view])
+            project = load_plan(backends.settings).project
+            (step,) = prepare_steps(backends, project, [self.view], notice=self.log.warning)
+            intervals = on_grid_of(step, self._step, intervals)
             if run.is_scheduled:
                 intervals = self._with_catch_up(backends, step, intervals)
             if not intervals:
@@ -163,13 +167,28 @@ class ComputeOperator(ViewOperator):
             sql = getattr(step, "sql", "")
             self.log.info("Computing %d interval(s) of %s: %s\n%s", len(intervals), self.view, _spans(intervals), sql)
             run_id = f"{run.dag_id}/{run.run_id}"
-            computed = compute_attempt(backends, step, intervals, run_id, parent=parent_run(context))
+            computed = compute_batch(
+                backends, step, intervals, run_id, parent=parent_run(context), progress=self._log_progress
+            )
         for missing in computed.missing:
             self.log.warning("Left out %s: %s of %s is not published", missing.interval, missing.view, missing.upstream)
         if computed.ignored_rows:
             self.log.warning("%d source row(s) without a key or a time were ignored", computed.ignored_rows)
-        self.log.info("Attempt %d: %d row(s) of %s", computed.attempt, computed.rows, _spans(computed.intervals))
-        return computed.attempt
+        if computed.reused:
+            self.log.info("Took over %d chunk(s) that an earlier try of this run had finished", len(computed.reused))
+        self.log.info(
+            "Batch %d: %d chunk(s), %d row(s) of %s",
+            computed.batch, len(computed.attempts), computed.rows, _spans(computed.intervals),
+        )  # fmt: skip
+        return computed.batch
+
+    def _log_progress(self, progress: BatchProgress) -> None:
+        """Log a line whenever a chunk begins or ends, and every tenth of the intervals."""
+        if progress.done in (0, progress.total) or progress.done % max(1, progress.total // 10) == 0:
+            self.log.info(
+                "Chunk %d of about %d: %d of %d interval(s), %d row(s)",
+                progress.chunk, progress.chunks, progress.done, progress.total, progress.rows,
+            )  # fmt: skip
 
     def _with_catch_up(self, backends: Backends, step: Step, own: Sequence[Interval]) -> list[Interval]:
         from fstore.runtime.due import due_intervals
@@ -184,32 +203,32 @@ class ComputeOperator(ViewOperator):
         return sorted({*own, *late})
 
 
-class _AttemptOperator(ViewOperator):
-    """What the operators share that go on with an attempt."""
+class _BatchOperator(ViewOperator):
+    """What the operators share that go on with a batch."""
 
     def __init__(self, *, compute_task_id: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._compute_task_id = compute_task_id
 
-    def _attempt(self, context: Context) -> int:
-        attempt = context["ti"].xcom_pull(task_ids=self._compute_task_id)
-        if not isinstance(attempt, int):
+    def _batch(self, context: Context) -> int:
+        batch = context["ti"].xcom_pull(task_ids=self._compute_task_id)
+        if not isinstance(batch, int):
             raise AirflowFailException(
-                f"attempt_unknown: this run has no attempt of view {self.view!r} to go on with; clear "
+                f"attempt_unknown: this run has no batch of view {self.view!r} to go on with; clear "
                 f"{self._compute_task_id!r} instead, and its downstream tasks"
             )
-        return attempt
+        return batch
 
 
-class ValidateOperator(_AttemptOperator):
-    """Audits an attempt's files; fails for good when no interval passes."""
+class ValidateOperator(_BatchOperator):
+    """Audits the files of a batch; fails for good when no interval passes."""
 
     def execute(self, context: Context) -> None:
         """Record a verdict per interval."""
-        from fstore.runtime.validate import validate_attempt
+        from fstore.runtime.batches import validate_batch
 
         with airflow_errors(), open_project(self._settings) as backends:
-            report = validate_attempt(backends, self._attempt(context), parent=parent_run(context))
+            report = validate_batch(backends, self._batch(context), parent=parent_run(context))
         passed = len(report.verdicts) - len(report.blocked)
         self.log.info(
             "%d of %d interval(s) passed: %d row(s), %d set aside, %d warning(s)",
@@ -219,7 +238,7 @@ class ValidateOperator(_AttemptOperator):
             self.log.warning("%s", line)
 
 
-class MaterializeOperator(_AttemptOperator):
+class MaterializeOperator(_BatchOperator):
     """Publishes what passed and brings it online; repeating it re-applies what was published and changes nothing else."""
 
     def __init__(self, *, asset: Asset, **kwargs: Any) -> None:
@@ -227,17 +246,25 @@ class MaterializeOperator(_AttemptOperator):
         self._asset = asset
 
     def execute(self, context: Context) -> None:
-        """Publish, apply the online work, and announce the publication as asset events."""
+        """Publish chunk by chunk, apply the online work, and announce what was published as asset events."""
+        from fstore.runtime.batches import join_materialized, publishable
+
+        parts: list[Materialized] = []
         with airflow_errors(), open_project(self._settings) as backends:
-            done = self._materialize(backends, self._attempt(context), parent_run(context))
+            for attempt in publishable(backends, self._batch(context)):
+                part = self._materialize(backends, attempt, parent_run(context))
+                parts.append(part)
+                if part.overtaken:
+                    self.log.info("A newer attempt of another run had already published %s", _spans(part.overtaken))
+                self.log.info(
+                    "Published %s as sequence %s: %d row(s), %d written online",
+                    _spans(part.intervals), part.sequence, part.rows, part.online_rows,
+                )  # fmt: skip
+            done = join_materialized(parts)
             generation = backends.registry.ledger.attempt(done.attempt).generation
             directory = backends.offline.attempt_directory(self.view, generation, done.attempt)
-        if done.overtaken:
-            self.log.info("A newer attempt of another run had already published %s", _spans(done.overtaken))
-        self.log.info(
-            "Published %s as sequence %s: %d row(s), %d written online",
-            _spans(done.intervals), done.sequence, done.rows, done.online_rows,
-        )  # fmt: skip
+        if len(parts) > 1:
+            directory = directory.rpartition("/")[0]
         extra: dict[str, str | int] = {
             "sequence": done.sequence or 0,
             "rows": done.rows,
@@ -247,9 +274,10 @@ class MaterializeOperator(_AttemptOperator):
         announce(context, self._asset, self._step, done.intervals, extra)
 
     def _materialize(self, backends: Backends, attempt: int, parent: ParentRun | None) -> Materialized:
-        """Publish the attempt, or a new one of the same intervals when its inputs were republished meanwhile.
+        """Publish an attempt, or new ones of the same intervals when its inputs were republished meanwhile.
 
-        The new one counts as another run's: when this task is cleared later it has overtaken the first, and is no zombie's.
+        The new ones count as another run's: when this task is cleared later they have overtaken the first, and are no
+        zombies.
         """
         from fstore.runtime.materialize import materialize_attempt
         from fstore.runtime.runner import run_step

@@ -1,4 +1,4 @@
-"""The command line: ``fstore init | check | plan | apply | run | status | show | lineage | doctor``.
+"""The command line: ``fstore init | check | plan | apply | run | diff | flip | rollback | env | status | show | …``.
 
 Parses options, calls one function of a command module, prints its result. Exit codes: 0 done; 1 an error, or something that
 was asked for did not pass; 2 wrong usage, or ``plan`` when anything would be recomputed.
@@ -6,6 +6,7 @@ was asked for did not pass; 2 wrong usage, or ``plan`` when anything would be re
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -24,6 +25,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+environments = typer.Typer(help="Development environments: list them, or drop one.", no_args_is_help=True)
+app.add_typer(environments, name="env")
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 Select = Annotated[
     list[str] | None,
@@ -33,6 +37,11 @@ Select = Annotated[
     ),
 ]  # fmt: skip
 Instant = Annotated[str | None, typer.Option(help="ISO date or time; UTC unless it names a zone.")]
+
+Environment = Annotated[
+    str | None,
+    typer.Option("--env", help="A development environment, which leaves production as it is (FSTORE_ENVIRONMENT)."),
+]
 
 # Each command imports its module when it is called: `fstore --help` needs none of the drivers.
 # ruff: noqa: PLC0415
@@ -60,40 +69,112 @@ def check(as_json: Json = False) -> None:
 
 @app.command()
 def plan(
-    select: Select = None, *, sql: Annotated[bool, typer.Option(help="Show the SQL.")] = False, as_json: Json = False
-) -> None:
-    """Show what applying the definitions would change and which intervals would be computed (exit code 2 if any)."""
-    from fstore.cli.project import show_plan
+    select: Select = None, *, sql: Annotated[bool, typer.Option(help="Show the SQL.")] = False, as_json: Json = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown, for a pull request.")] = False,
+    environment: Environment = None,
+) -> None:  # fmt: skip
+    """Show what applying the definitions would change, and which intervals would be computed.
 
-    raise typer.Exit(show_plan(select or [], sql=sql, as_json=as_json))
+    Exit code 0: nothing would be computed; 2: something would; 1: there are problems.
+    """
+    from fstore.cli.plan import show_plan
+
+    _use(environment)
+    raise typer.Exit(show_plan(select or [], sql=sql, as_json=as_json, as_markdown=as_markdown))
 
 
 @app.command()
-def apply(as_json: Json = False) -> None:
-    """Create what is missing of registry and stores, and record the definitions."""
-    from fstore.cli.project import apply_project
+def apply(
+    hold: Annotated[bool, typer.Option(help="Do not make new generations live by themselves: `fstore flip` does.")] = False,
+    rebuild: Annotated[
+        list[str] | None, typer.Option(help="Fill a new generation of this view although its definition is the same.")
+    ] = None,
+    as_json: Json = False,
+    environment: Environment = None,
+) -> None:
+    """Create what is missing of registry and stores, and record the definitions.
 
-    apply_project(as_json=as_json)
+    A breaking change of something that is live fills a new generation beside it, which takes its place when complete.
+    """
+    from fstore.cli.versions import apply_project
+
+    _use(environment)
+    apply_project(hold=hold, renewed=rebuild or [], as_json=as_json)
 
 
 @app.command()
 def run(
-    select: Select = None, start: Instant = None, end: Instant = None, as_json: Json = False,
-) -> None:  # fmt: skip
+    select: Select = None,
+    start: Instant = None,
+    end: Instant = None,
+    as_json: Json = False,
+    environment: Environment = None,
+) -> None:
     """Compute, validate and materialize views in dependency order.
 
-    Without --start and --end: whatever is due and unpublished or stale. With them: every interval within [start, end).
+    Without --start and --end: whatever is due and unpublished or stale, and what new generations still lack. With them:
+    every interval within [start, end).
     """
     from fstore.cli.run import run_views
 
+    _use(environment)
     raise typer.Exit(run_views(select or [], start, end, as_json=as_json))
 
 
 @app.command()
-def status(select: Select = None, as_json: Json = False) -> None:
+def diff(
+    view: Annotated[str | None, typer.Argument(help="The view's name; every view with a new generation by default.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page with the distributions to this file as well.")] = None,
+    as_json: Json = False,
+    environment: Environment = None,
+) -> None:
+    """Compare new generations with the live ones: changed keys, largest relative change, shift of the distribution."""
+    from fstore.cli.versions import show_diff
+
+    _use(environment)
+    show_diff(view, html, as_json=as_json)
+
+
+@app.command()
+def flip(as_json: Json = False) -> None:
+    """Make the new generations live, all of them at once; they have to hold every interval that is live."""
+    from fstore.cli.versions import flip_project
+
+    flip_project(as_json=as_json)
+
+
+@app.command()
+def rollback(
+    view: Annotated[str, typer.Argument(help="The view, or all: everything that was made live last.")], as_json: Json = False
+) -> None:
+    """Make live again what was live before the latest flip, together with the views of that flip that hang on it."""
+    from fstore.cli.versions import rollback_project
+
+    rollback_project(view, as_json=as_json)
+
+
+@environments.command("list")
+def env_list(as_json: Json = False) -> None:
+    """List the development environments and the views that they have of their own."""
+    from fstore.cli.versions import list_environments
+
+    list_environments(as_json=as_json)
+
+
+@environments.command("drop")
+def env_drop(name: Annotated[str, typer.Argument(help="The environment's name.")], as_json: Json = False) -> None:
+    """Remove a development environment."""
+    from fstore.cli.versions import drop_environment
+
+    drop_environment(name, as_json=as_json)
+
+
+@app.command()
+def status(select: Select = None, as_json: Json = False, environment: Environment = None) -> None:
     """Show what is published, missing, blocked and stale, and whether the online store keeps up."""
     from fstore.cli.status import show_status
 
+    _use(environment)
     show_status(select or [], as_json=as_json)
 
 
@@ -103,10 +184,12 @@ def show(
     at: Annotated[str | None, typer.Option(help="The instant to look at; now by default.")] = None,
     limit: Annotated[int, typer.Option(help="At most so many rows.")] = 20,
     as_json: Json = False,
+    environment: Environment = None,
 ) -> None:
     """Show a view: what it is, and the rows that hold at an instant."""
     from fstore.cli.status import show_view
 
+    _use(environment)
     show_view(view, at, limit, as_json=as_json)
 
 
@@ -126,6 +209,12 @@ def doctor(as_json: Json = False) -> None:
     from fstore.cli.doctor import run_doctor
 
     raise typer.Exit(run_doctor(as_json=as_json))
+
+
+def _use(environment: str | None) -> None:
+    """Make the rest of this process see a development environment."""
+    if environment:
+        os.environ["FSTORE_ENVIRONMENT"] = environment
 
 
 def main() -> None:

@@ -10,11 +10,21 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from itertools import islice
 
 import msgspec
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from fstore.errors import DefinitionErrors, FStoreError
@@ -22,6 +32,12 @@ from fstore.interval import Interval, format_duration
 
 _WIDE = 200
 """Columns where nobody says how wide the output is: a file, a pipe, a log."""
+
+_NESTED = 24
+"""Columns that a list or a map may take in a table."""
+
+_GAP, _NARROWEST = 2, 16
+"""Columns between two cells, and the fewest that a cell is cut to."""
 
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WIDE)
 """Standard output. Plain text unless it is a terminal."""
@@ -37,9 +53,23 @@ def print_json(value: object) -> None:
 
 
 def print_table(
-    title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, numbers: Sequence[str] = ()
-) -> None:
-    """Print rows as a table; columns named in ``numbers`` are aligned to the right."""
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, numbers: Sequence[str] = (),
+    optional: Sequence[str] = (),
+) -> None:  # fmt: skip
+    """Print rows as a table; columns named in ``numbers`` are aligned to the right.
+
+    Where the width does not do, those named in ``optional`` are left out, one after another, until it does.
+    """
+    widths = {
+        column: max(map(cell_len, [column, *(text_of(row[place]) for row in rows)])) + _GAP
+        for place, column in enumerate(columns)
+    }
+    dropped: set[str] = set()
+    for column in optional:
+        if sum(width for name, width in widths.items() if name not in dropped) - _GAP > console.width:
+            dropped.add(column)
+    kept = [place for place, column in enumerate(columns) if column not in dropped]
+    columns, rows = [columns[place] for place in kept], [[row[place] for place in kept] for row in rows]
     table = Table(title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False)
     for column in columns:
         table.add_column(
@@ -48,6 +78,46 @@ def print_table(
     for row in rows:
         table.add_row(*(escape(text_of(value)) for value in row))
     console.print(table)
+
+
+def print_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print rows of data: as a table if it fits the width, else a column a line and a row a column, in blocks that fit.
+
+    Lists and maps show how they begin.
+    """
+    cells = [[short_text(value) for value in row] for row in rows]
+    widths = [max(map(cell_len, texts)) for texts in zip(columns, *cells, strict=True)]
+    if sum(widths) + _GAP * len(widths) <= console.width:
+        print_table(title, columns, cells)
+        return
+    left = max(map(cell_len, columns))
+    limit = max(_NARROWEST, console.width - left - 2 * _GAP)
+    cells = [[_cut(text, limit) for text in row] for row in cells]
+    for block in _blocks([max(map(cell_len, row)) + _GAP for row in cells], console.width - left - _GAP):
+        table = Table(title=title or None, title_justify="left", show_header=False, box=None, pad_edge=False)
+        for number in range(len(block) + 1):
+            table.add_column(style="bold" if number == 0 else None, no_wrap=True)
+        for place, column in enumerate(columns):
+            table.add_row(*(escape(text) for text in (column, *(cells[row][place] for row in block))))
+        console.print(table)
+        title = " "
+
+
+def _blocks(widths: Sequence[int], available: int) -> list[list[int]]:
+    """Return the numbers of neighbouring columns that fit beside each other; one that fits nowhere stands alone."""
+    blocks: list[list[int]] = []
+    room = 0
+    for number, width in enumerate(widths):
+        if not blocks or width > room:
+            blocks.append([])
+            room = available
+        blocks[-1].append(number)
+        room -= width
+    return blocks
+
+
+def _cut(text: str, length: int) -> str:
+    return text if cell_len(text) <= length else f"{text[: length - 1]}…"
 
 
 def print_error(error: FStoreError, *, as_json: bool) -> None:
@@ -78,15 +148,34 @@ def text_of(value: object) -> str:
             return f"{value:%Y-%m-%d %H:%M}"
         case timedelta():
             return format_duration(timedelta(seconds=round(value.total_seconds())))
+        case list() | tuple():
+            return f"[{', '.join(_item_text(item) for item in value)}]"
+        case dict():
+            return f"{{{', '.join(f'{key}: {_item_text(item)}' for key, item in value.items())}}}"
         case Interval():
             return f"{text_of(value.start)} to {text_of(value.end)}"
         case _:
             return str(value)
 
 
+def short_text(value: object) -> str:
+    """Return a cell's text as :func:`text_of` does, with only the beginning of a long list or map."""
+    if not isinstance(value, list | tuple | dict):
+        return text_of(value)
+    text = text_of(dict(islice(value.items(), _NESTED)) if isinstance(value, dict) else list(value[:_NESTED]))
+    return text if cell_len(text) <= _NESTED else f"{text[: _NESTED - 2]}…{text[-1]}"
+
+
+def _item_text(value: object) -> str:
+    return "null" if value is None else text_of(value)
+
+
 @contextmanager
 def progress_display(*, quiet: bool) -> Iterator[Progress]:
     """Show progress bars on standard error; on something that is no terminal, or when quiet, nothing moves."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        TextColumn("[dim]left[/]"), TimeRemainingColumn(),
+    )  # fmt: skip
     with Progress(*columns, console=errors, disable=quiet or not errors.is_terminal) as display:
         yield display

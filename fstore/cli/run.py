@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 import msgspec
 from rich.markup import escape
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 
 from fstore.backends import Backends, open_backends
 from fstore.cli.output import console, errors, print_json, progress_display
@@ -17,15 +18,32 @@ from fstore.errors import DefinitionErrors, FStoreError, InputsNotReady, Setting
 from fstore.interval import Interval, parse_instant
 from fstore.plan.selection import select_steps
 from fstore.plan.steps import Plan, Step
+from fstore.runtime.batches import BatchProgress
 from fstore.runtime.due import due_intervals, due_range, intervals_within
+from fstore.runtime.flipping import Filled, fill_next
 from fstore.runtime.plan_cache import load_plan
 from fstore.runtime.preparation import prepare_steps
 from fstore.runtime.runner import StepResult, run_step
+from fstore.runtime.versions import BeingFilled, is_borrowed
 from fstore.settings import load_settings
 
 
+class Fill(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a new generation is: intervals filled now, and those that it lacks of the ones that are live."""
+
+    generation: int
+    filled: int
+    lacking: int
+    required: int
+    live: bool
+    message: str
+
+
 class ViewOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one view in a run."""
+    """What became of one view in a run. ``fill`` is that of a new generation which is filled beside the live one.
+
+    The state is ``filled`` when there was nothing else to do for the view than that.
+    """
 
     view: str
     state: str
@@ -41,6 +59,7 @@ class ViewOutcome(msgspec.Struct, frozen=True, kw_only=True):
     remaining: int = 0
     seconds: float = 0.0
     message: str = ""
+    fill: Fill | None = None
 
 
 def run_views(selectors: Sequence[str], start: str | None, end: str | None, *, as_json: bool) -> int:
@@ -51,15 +70,58 @@ def run_views(selectors: Sequence[str], start: str | None, end: str | None, *, a
     steps = select_steps(loaded.plan.steps, selectors)
     _refuse_broken(loaded.plan, selectors)
     outcomes: list[ViewOutcome] = []
+    filled = Filled()
+    fills = span is None and not settings.environment
     with open_backends(settings) as backends, progress_display(quiet=as_json) as display:
         for step in steps:
             outcome = _run_view(backends, loaded.project, step, span, display)
-            outcomes.append(outcome)
+            outcomes.append(outcome if fills else _without_fill(outcome))
             if not as_json:
-                _print_outcome(outcome)
+                _print_outcome(outcomes[-1])
+        if fills:
+            filled = fill_next(backends, limit=settings.max_catch_up)
+            if not as_json:
+                print_filled(filled)
+    outcomes = with_fill(outcomes, filled)
     if as_json:
         print_json(outcomes)
-    return 1 if any(outcome.state in ("failed", "partly blocked") for outcome in outcomes) else 0
+    failed = any(outcome.state in ("failed", "partly blocked") for outcome in outcomes)
+    return 1 if failed or filled.failed else 0
+
+
+def _without_fill(outcome: ViewOutcome) -> ViewOutcome:
+    """Return what became of a view in a run that fills no new generation: nothing, if that is all it needs."""
+    return msgspec.structs.replace(outcome, state="failed") if outcome.state == "filled" else outcome
+
+
+def with_fill(outcomes: Sequence[ViewOutcome], filled: Filled) -> list[ViewOutcome]:
+    """Return outcomes together with what became of new generations; those of further views come last."""
+    live = {flip.view for flip in filled.flipped}
+    fills = {
+        view.view: Fill(generation=view.generation, filled=view.filled, lacking=view.lacking, required=view.required,
+                        live=view.view in live, message=view.message)
+        for view in filled.views
+    }  # fmt: skip
+    known = {outcome.view for outcome in outcomes}
+    further = [ViewOutcome(view=view, state="filled") for view in fills if view not in known]
+    return [msgspec.structs.replace(outcome, fill=fills.get(outcome.view)) for outcome in (*outcomes, *further)]
+
+
+def print_filled(filled: Filled) -> None:
+    """Print how far new generations are, and what became live."""
+    for view in filled.views:
+        mark = "[red]✗[/]" if view.message else "[green]✓[/]" if not view.lacking else "[yellow]…[/]"
+        console.print(
+            f"{mark} {view.view}: generation {view.generation} has {view.required - view.lacking:,} of {view.required:,} "
+            f"intervals that are live, {view.filled:,} of them filled now"
+        )
+        if view.message:
+            errors.print(view.message, markup=False)
+    if filled.flipped:
+        names = ", ".join(flip.view for flip in filled.flipped)
+        console.print(f"[green]✓[/] the new generations of {names} are live now; `fstore rollback all` takes them back")
+    elif filled.held and not any(view.lacking for view in filled.views):
+        console.print("The new generations are complete: `fstore diff` compares them, `fstore flip` makes them live.")
 
 
 def _run_view(
@@ -68,7 +130,12 @@ def _run_view(
     began = datetime.now(UTC)
     remaining = early = 0
     try:
-        (step,) = prepare_steps(backends, project, [planned.view])
+        notices: list[str] = []
+        (step,) = prepare_steps(backends, project, [planned.view], notice=notices.append)
+        for notice in notices:
+            errors.print(f"[yellow]![/] {escape(notice)}")
+        if is_borrowed(backends.registry, planned.view):
+            return ViewOutcome(view=planned.view, state="unchanged", message="as in production, whose rows are read")
         if span is None:
             due = due_intervals(backends.registry, step, now=began, limit=backends.settings.max_catch_up)
             intervals: Sequence[Interval] = due.intervals
@@ -84,15 +151,22 @@ def _run_view(
             backends, step, intervals, f"cli-{uuid.uuid4().hex[:12]}", progress=_advance(display, task, planned.view)
         )
         display.remove_task(task)
+    except BeingFilled as error:
+        return ViewOutcome(view=planned.view, state="filled", message=str(error))
     except FStoreError as error:
         state = "waiting" if isinstance(error, InputsNotReady) and span is None else "failed"
         return ViewOutcome(view=planned.view, state=state, message=str(error), seconds=_seconds_since(began))
     return msgspec.structs.replace(_outcome(result, remaining, _seconds_since(began)), early=early)
 
 
-def _advance(display: Progress, task: object, view: str) -> Callable[[str, int, int], None]:
-    def advance(phase: str, done: int, total: int) -> None:
-        display.update(task, description=f"{view} [dim]{phase}[/]", completed=done, total=total)  # type: ignore[arg-type]
+def _advance(display: Progress, task: TaskID, view: str) -> Callable[[BatchProgress], None]:
+    began = time.monotonic()
+
+    def advance(progress: BatchProgress) -> None:
+        chunk = f"chunk {progress.chunk} of {progress.chunks}" if progress.chunks > 1 else "computing"
+        rate = progress.rows / max(1e-3, time.monotonic() - began)
+        rows = f", {progress.rows:,} rows, {rate:,.0f}/s" if progress.rows else ""
+        display.update(task, description=f"{view} [dim]{chunk}{rows}[/]", completed=progress.done, total=progress.total)
 
     return advance
 
@@ -121,6 +195,10 @@ def _print_outcome(outcome: ViewOutcome) -> None:
         case "nothing to do":
             early = f" ({outcome.early:,} interval(s) are not yet: their data is not complete)" if outcome.early else ""
             console.print(f"[dim]·[/] {outcome.view}: nothing is due{early}")
+        case "filled":
+            console.print(f"[dim]·[/] {outcome.view}: its new definition is filled, as the registered one cannot run")
+        case "unchanged":
+            console.print(f"[dim]·[/] {outcome.view}: {outcome.message}")
         case "failed":
             console.print(f"[red]✗[/] {outcome.view}: failed")
             errors.print(outcome.message, markup=False)

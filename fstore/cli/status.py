@@ -9,14 +9,17 @@ import msgspec
 from rich.markup import escape
 
 from fstore.backends import Backends, open_backends
-from fstore.cli.output import console, print_json, print_table, text_of
+from fstore.cli.output import console, print_json, print_rows, print_table, text_of
 from fstore.engines.engine import Query
 from fstore.errors import FStoreError, SettingsError
 from fstore.interval import Interval, format_duration, parse_instant
 from fstore.plan.selection import select_steps
 from fstore.plan.steps import EVENT_TIMESTAMP, Step
+from fstore.registry.overlays import NEXT
 from fstore.registry.records import Head
 from fstore.runtime.due import due_range, subtract
+from fstore.runtime.inputs import look_at_files
+from fstore.runtime.versions import is_borrowed
 from fstore.settings import load_settings
 from fstore.stores.online import OnlineView
 
@@ -39,6 +42,16 @@ class ViewStatus(msgspec.Struct, frozen=True, kw_only=True):
     last_message: str
 
 
+class Filling(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the new generation of a view is: how many of the intervals that are live it has."""
+
+    view: str
+    generation: int
+    filled: int
+    required: int
+    held: bool
+
+
 class ProjectStatus(msgspec.Struct, frozen=True, kw_only=True):
     """How a project stands."""
 
@@ -48,6 +61,7 @@ class ProjectStatus(msgspec.Struct, frozen=True, kw_only=True):
     outbox_pending: int
     outbox_failing: int
     views: tuple[ViewStatus, ...]
+    filling: tuple[Filling, ...]
     warnings: tuple[str, ...]
 
 
@@ -66,7 +80,14 @@ def show_status(selectors: Sequence[str], *, as_json: bool) -> None:
             for v in report.views
         ],
         numbers=("published", "missing", "blocked", "stale"),
+        optional=("pipeline", "last attempt", "online"),
     )
+    for item in report.filling:
+        state = "complete, `fstore flip` makes it live" if item.held and item.filled == item.required else "being filled"
+        console.print(
+            f"{item.view}: generation {item.generation} has {item.filled:,} of {item.required:,} intervals that are live; "
+            f"{state}"
+        )
     for warning in report.warnings:
         console.print(f"[yellow]warning[/] {escape(warning)}")
     if report.outbox_pending:
@@ -80,6 +101,7 @@ def project_status(backends: Backends, selectors: Sequence[str], now: datetime) 
     """Return how the selected views stand at an instant."""
     registry = backends.registry
     steps = select_steps([view.step for view in registry.views()], selectors)
+    unseen = look_at_files(backends, steps)
     state, depth = registry.state(), registry.outbox.depth()
     views = tuple(_view_status(backends, step, now) for step in steps)
     return ProjectStatus(
@@ -89,8 +111,26 @@ def project_status(backends: Backends, selectors: Sequence[str], now: datetime) 
         outbox_pending=depth.pending,
         outbox_failing=depth.failing,
         views=views,
-        warnings=tuple(warning for view in views for warning in _warnings(view)),
+        filling=_filling(backends),
+        warnings=(*(warning for view in views for warning in _warnings(view)), *unseen),
     )
+
+
+def _filling(backends: Backends) -> tuple[Filling, ...]:
+    """Return the new generations that are filled beside the live ones."""
+    overlays = backends.registry.overlays
+    overlay = overlays.get(NEXT)
+    if overlay is None:
+        return ()
+    lacking = overlays.lacking()
+    return tuple(
+        Filling(
+            view=view.name, generation=view.generation, required=lacking[view.name].required, held=overlay.held,
+            filled=lacking[view.name].required - len(lacking[view.name].intervals),
+        )
+        for view in overlay.views
+        if view.name in lacking
+    )  # fmt: skip
 
 
 def _view_status(backends: Backends, step: Step, now: datetime) -> ViewStatus:
@@ -107,7 +147,7 @@ def _view_status(backends: Backends, step: Step, now: datetime) -> ViewStatus:
         newest_end=newest,
         missing=sum(len(step.schedule.intervals(gap.start, gap.end)) for gap in gaps),
         blocked=len(ledger.blocked(step.view)),
-        stale=len(set(ledger.stale(step.view)) | _outdated(step, heads)),
+        stale=0 if is_borrowed(backends.registry, step.view) else len(_stale(backends, step, heads)),
         behind=due.end - newest if due and newest else None,
         landing_p95=_landing_p95(heads, step),
         lag=step.lag,
@@ -117,10 +157,13 @@ def _view_status(backends: Backends, step: Step, now: datetime) -> ViewStatus:
     )
 
 
-def _outdated(step: Step, heads: Sequence[Head]) -> set[Interval]:
-    """Return the intervals that an earlier definition of the view has published."""
+def _stale(backends: Backends, step: Step, heads: Sequence[Head]) -> set[Interval]:
+    """Return the intervals whose inputs were republished, or that an earlier definition with other values has published."""
+    stale = set(backends.registry.ledger.stale(step.view))
     old = [head for head in heads if head.fingerprint != step.fingerprint]
-    return {interval for head in old for interval in step.schedule.intervals(head.start, head.end)}
+    serving = backends.registry.serving_fingerprints(step) if old else frozenset[str]()
+    old = [head for head in old if head.fingerprint not in serving]
+    return stale | {interval for head in old for interval in step.schedule.intervals(head.start, head.end)}
 
 
 def _landing_p95(heads: Sequence[Head], step: Step) -> timedelta | None:
@@ -192,7 +235,7 @@ def show_view(name: str, at: str | None, limit: int, *, as_json: bool) -> None:
         console.print(f"\nNothing is published that held at {text_of(instant)}.")
         return
     columns = [column.name for column in step.columns()]
-    print_table(f"\n{held}, published as {held.sequence}", columns, [[row[column] for column in columns] for row in rows])
+    print_rows(f"\n{held}, published as {held.sequence}", columns, [[row[column] for column in columns] for row in rows])
 
 
 class Holding(Interval, frozen=True, kw_only=True):
@@ -223,5 +266,5 @@ def _rows(backends: Backends, step: Step, held: Holding, instant: datetime, limi
     sql = f"SELECT * FROM published WHERE {EVENT_TIMESTAMP} <= $instant {newest_first}"
     query = Query(sql=sql, relations={"published": backends.published(step, heads)}, parameters={"instant": instant})
     with backends.engine.read(query) as reader:
-        rows: list[dict[str, object]] = reader.read_all().to_pylist()
+        rows: list[dict[str, object]] = reader.read_all().to_pylist(maps_as_pydicts="strict")
     return rows

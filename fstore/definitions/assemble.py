@@ -11,16 +11,22 @@ from types import ModuleType
 from typing import TypeVar
 
 from fstore.definitions.collect import collect_view, view_references
-from fstore.definitions.declarations import collect_service, entity_problems, service_views, source_problems
+from fstore.definitions.declarations import entity_problems
 from fstore.definitions.entity import Entity
 from fstore.definitions.feature_service import FeatureService
 from fstore.definitions.feature_view import FeatureView, View
 from fstore.definitions.location import Location
+from fstore.definitions.on_demand import OnDemand, OnDemandFeature
+from fstore.definitions.on_demand_rules import collect_on_demand, on_demand_views
 from fstore.definitions.problems import Reporter
 from fstore.definitions.project import Problem, Project, Service
-from fstore.definitions.source import Source
+from fstore.definitions.services import collect_service, service_views
+from fstore.definitions.source import Source, member_sources, with_members
+from fstore.definitions.source_rules import source_problems
+from fstore.definitions.twin_wording import in_yaml
+from fstore.definitions.twins import Twins
 
-Declared = TypeVar("Declared", bound=Entity | Source | FeatureService)
+Declared = TypeVar("Declared", bound=Entity | Source | FeatureService | OnDemand)
 
 
 def assemble_project(
@@ -29,26 +35,30 @@ def assemble_project(
     modules: Mapping[str, ModuleType],
     views: Sequence[type[FeatureView]],
     failed: Collection[str],
+    *,
+    twins: Twins | None = None,
 ) -> Project:
-    """Return the project that imported modules declare.
+    """Return the project that imported modules, and twins of modules, declare.
 
     ``modules`` are by file, ``views`` in the order of their making (so that a view comes after those it reads), ``failed``
     the files whose import failed: their views do not count.
     """
-    concrete = [view for view in views if not view.__body__.abstract]
-    values = [value for file in sorted(modules) for value in _module_values(modules[file])]
+    twins = twins or Twins()
+    concrete = [view for view in (*views, *twins.views) if not view.__body__.abstract]
+    values = module_values({**modules, **twins.modules})
     references = [view_references(view) for view in concrete]
     entities = [value for value in values if isinstance(value, Entity)] + [
         item for found, _, _ in references for item in found
     ]
-    sources = [value for value in values if isinstance(value, Source)] + [
-        item for _, found, _ in references for item in found
-    ]
+    named = [value for value in values if isinstance(value, Source)] + [item for _, found, _ in references for item in found]
+    sources = [item for source in named for item in with_members(source)]
     services = [value for value in values if isinstance(value, FeatureService)]
-    assembly = _Assembly()
+    on_demand = [value for value in values if isinstance(value, OnDemand)]
+    assembly = _Assembly(twins)
     sound_entities = assembly.sound("entity", entities, entity_problems)
-    sound_sources = assembly.sound("source", sources, source_problems)
+    sound_sources = assembly.sound_sources(sources)
     sound_views = assembly.sound_views(concrete, failed)
+    sound_on_demand = assembly.sound_on_demand([*on_demand, *_listed_on_demand(services)])
     sound_services = assembly.sound_services(services)
     return Project(
         project=project,
@@ -57,6 +67,7 @@ def assemble_project(
         sources=sound_sources,
         views={view.name: view for view in sorted(sound_views, key=lambda view: view.module)},
         services=sound_services,
+        on_demand=sound_on_demand,
         problems=tuple(assembly.problems),
         broken={body.name: body.location for view in concrete if (body := view.__body__) and id(view) in assembly.broken},
     )
@@ -65,8 +76,9 @@ def assemble_project(
 class _Assembly:
     """The problems found so far, and the declarations that have one, by identity, with their place and name."""
 
-    def __init__(self) -> None:
-        self.problems: list[Problem] = []
+    def __init__(self, twins: Twins) -> None:
+        self.twins = twins
+        self.problems: list[Problem] = list(twins.loose)
         self.broken: dict[int, tuple[Location, str]] = {}
 
     def sound(
@@ -79,6 +91,18 @@ class _Assembly:
             self.record(item, f"{noun} {item.name!r}", _place(item), problems_of(item))
         self.report_duplicates(noun, [(item, str(item.name), _place(item)) for item in ordered])
         return {item.name: item for item in ordered if id(item) not in self.broken}
+
+    def sound_sources(self, sources: Iterable[Source]) -> dict[str, Source]:
+        """Return the sources without a problem by name; one that is made of a broken one is told so."""
+
+        def problems_of(source: Source) -> list[Problem]:
+            members = member_sources(source)
+            for member in members:
+                self.broken.update({} if id(member) in self.broken else _broken(member))
+            blocked = self.blocked(f"source {source.name!r}", _place(source), members)
+            return [*source_problems(source), *blocked]
+
+        return self.sound("source", sources, problems_of)
 
     def sound_views(self, views: Sequence[type[FeatureView]], failed: Collection[str]) -> list[View]:
         """Return the values of the views without a problem, in the order given."""
@@ -101,6 +125,19 @@ class _Assembly:
                 collected.append(value)
         return collected
 
+    def sound_on_demand(self, items: Iterable[OnDemand]) -> dict[str, OnDemandFeature]:
+        """Return the on-demand features without a problem by name."""
+        values: dict[str, OnDemandFeature] = {}
+
+        def problems_of(item: OnDemand) -> list[Problem]:
+            value, problems = collect_on_demand(item)
+            if value is not None:
+                values[value.name] = value
+            subject = f"on-demand feature {item.name!r}"
+            return [*problems, *self.blocked(subject, _place(item), on_demand_views(item))]
+
+        return {name: values[name] for name in self.sound("on-demand feature", items, problems_of)}
+
     def sound_services(self, services: Iterable[FeatureService]) -> dict[str, Service]:
         """Return the services without a problem by name."""
         values: dict[str, Service] = {}
@@ -115,9 +152,13 @@ class _Assembly:
         return {name: values[name] for name in self.sound("feature service", services, problems_of)}
 
     def record(self, item: object, subject: str, place: Location, problems: Sequence[Problem]) -> None:
-        """Keep the problems of a declaration."""
-        self.problems.extend(problems)
-        if problems:
+        """Keep the problems of a declaration; of a twin, those of its structure before those of its values."""
+        found = self.twins.problems.get(id(item)) or [
+            in_yaml(problem, self.twins.features.get(id(item))) if id(item) in self.twins.problems else problem
+            for problem in problems
+        ]
+        self.problems.extend(found)
+        if found:
             self.broken.setdefault(id(item), (place, subject))
 
     def blocked(self, subject: str, place: Location, references: Iterable[object]) -> list[Problem]:
@@ -144,8 +185,24 @@ class _Assembly:
             self.broken.setdefault(id(other), (where, subject))
 
 
-def _place(item: Entity | Source | FeatureService) -> Location:
+def _broken(source: Source) -> dict[int, tuple[Location, str]]:
+    """Return the entry of a source that has a problem; nothing for a sound one."""
+    wrong = source_problems(source) or any(_broken(member) for member in member_sources(source))
+    return {id(source): (_place(source), f"source {source.name!r}")} if wrong else {}
+
+
+def _listed_on_demand(services: Iterable[FeatureService]) -> list[OnDemand]:
+    """Return the on-demand features that services list, which need not have a name in a module."""
+    return [item for service in services for item in service_views(service) if isinstance(item, OnDemand)]
+
+
+def _place(item: Entity | Source | FeatureService | OnDemand) -> Location:
     return item.location or Location("", 0)
+
+
+def module_values(modules: Mapping[str, ModuleType]) -> list[object]:
+    """Return what modules have at their top level, by file in order."""
+    return [value for file in sorted(modules) for value in _module_values(modules[file])]
 
 
 def _module_values(module: ModuleType) -> Iterator[object]:

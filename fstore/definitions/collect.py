@@ -10,9 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import FunctionType
 
+import msgspec
+
+from fstore.definitions.check_rules import read_checks
 from fstore.definitions.declarations import entity_problems
 from fstore.definitions.entity import Entity
 from fstore.definitions.expression import Transform
+from fstore.definitions.expression_rules import COMPOSED, bind_expressions, bound_views
 from fstore.definitions.feature_view import (
     SETTINGS,
     Body,
@@ -26,10 +30,12 @@ from fstore.definitions.feature_view import (
 )
 from fstore.definitions.functions import read_function
 from fstore.definitions.inputs import input_source, input_view, read_inputs
-from fstore.definitions.members import check_members, read_checks
+from fstore.definitions.members import check_members
 from fstore.definitions.problems import Reporter
 from fstore.definitions.project import Problem
+from fstore.definitions.references import ON_DEMAND
 from fstore.definitions.source import Source, WindowedSource
+from fstore.definitions.uses import read_uses
 from fstore.definitions.validation import (
     kind_of,
     read_duration,
@@ -57,6 +63,7 @@ def collect_view(view: type[FeatureView]) -> tuple[View | None, list[Problem]]:
     given = {key: value for key, value in body.attributes.items() if key in SETTINGS and not isinstance(value, Member)}
     entity = _read_entity(report, body, given)
     how = _computed_by(report, body, given)
+    members = bind_expressions(report, body.name, members, body.lines, how)
     collected = _collect(report, body, given, members, entity)
     keys = list(entity.join_keys) if entity else []
     check_members(report, body.name, members, body.lines, keys=keys, aggregates=None if how is None else how == "source")
@@ -71,7 +78,7 @@ def view_references(view: type[FeatureView]) -> tuple[list[Entity], list[Source]
     entity, source, inputs = attributes.get("entity"), attributes.get("source"), attributes.get("inputs")
     items = [source, *(inputs.values() if isinstance(inputs, Mapping) else ())]
     sources = [found for item in items if (found := input_source(item)) is not None]
-    views = [view_input for item in items if (view_input := input_view(item)) is not None]
+    views = [view_input for item in items if (view_input := input_view(item)) is not None] + bound_views(attributes)
     return ([entity] if isinstance(entity, Entity) else []), sources, views
 
 
@@ -114,6 +121,9 @@ def _check_body(report: Reporter, body: Body) -> None:
     """Check the class itself: its name, what it inherits from, and that every attribute means something."""
     if "name" not in body.attributes:
         read_name(report, "name", body.name, at=body.lines.get("name"))
+        if body.name == ON_DEMAND:
+            report.add(f"has the name {ON_DEMAND!r}, which stands for features computed on demand.", "Choose another.",
+                       at=body.lines.get("name"))  # fmt: skip
     for parent in body.parents:
         report.add(
             f"inherits from view {parent!r}, which is not a template.",
@@ -178,9 +188,19 @@ def _computed_by(report: Reporter, body: Body, given: Mapping[str, object]) -> s
             )
         if found != ["source"] and given.get("inputs") is None:
             report.add(f"has {found[0]} and no inputs.", 'Say what it reads: inputs = {"o": orders.window("30d")}.')
+        if found != ["compute"] and given.get("uses") is not None:
+            report.add(
+                f"has {found[0]} and uses, which says what else a Python function depends on.",
+                "Remove uses.",
+                at=body.lines.get("uses"),
+            )
         return found[0]
     if any(isinstance(body.attributes.get(key), Member) for key in _COMPUTED_BY):
         return None
+    if not found and bound_views(body.attributes):
+        if given.get("inputs") is not None:
+            report.add("has inputs, and neither sql nor compute to read them.", "Remove them.", at=body.lines.get("inputs"))
+        return COMPOSED
     if found:
         report.add(f"has {listing(found)}, but only one of them can compute it.", "Split it into two views.")
     else:
@@ -242,7 +262,7 @@ def _read_source(report: Reporter, body: Body, value: object) -> str | None:
                 at=at,
             )
         case _:
-            report.add(f"has a wrong source: expected a ParquetSource or CsvSource, got {kind_of(value)}.", at=at)
+            report.add(f"has a wrong source: expected a source such as a ParquetSource, got {kind_of(value)}.", at=at)
     return None
 
 
@@ -259,7 +279,9 @@ def _read_compute(
     if value is None:
         return None
     if isinstance(value, Transform):
-        return read_function(report, value.function, [item.alias for item in inputs], at=at)
+        uses = read_uses(report, given.get("uses", ()), at=body.lines.get("uses"))
+        function = read_function(report, value.function, [item.alias for item in inputs], at=at, by_key=value.by_key)
+        return msgspec.structs.replace(function, uses=uses) if function else None
     if callable(value) and not isinstance(value, FeatureReference | ViewHistory):
         name = getattr(value, "__name__", "function")
         report.add(
@@ -301,7 +323,7 @@ def _read_dates(report: Reporter, body: Body, given: Mapping[str, object]) -> tu
         dates.append(None if value is None else read_instant(report, key, value, at=body.lines.get(key)))
     start, end = dates
     read_order(report, start, end, at=body.lines.get("end"))
-    inherits = bool(view_inputs(given))
+    inherits = bool(view_inputs(given) or bound_views(body.attributes))
     if given.get("start") is None and not inherits and not isinstance(body.attributes.get("start"), Member):
         report.add("has no start.", 'Say since when there is data: start = "2026-01-01".')
     return start, end

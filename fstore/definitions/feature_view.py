@@ -18,6 +18,7 @@ from fstore.definitions.aggregation import Aggregation
 from fstore.definitions.checks import Check
 from fstore.definitions.expression import Expression, Field
 from fstore.definitions.location import Location, caller_location, defining_module, frame_location
+from fstore.definitions.view_tests import TestMethod, test_method
 from fstore.errors import did_you_mean, listing
 
 Member = Aggregation | Expression | Field
@@ -38,17 +39,38 @@ class Input(msgspec.Struct, frozen=True, kw_only=True):
     history: bool = False
 
 
+class Use(msgspec.Struct, frozen=True, kw_only=True):
+    """Something outside of a Python view's function that decides what it computes: a function, a class or a file.
+
+    ``file`` is relative to the project's root; ``module`` (dotted) and ``name`` say which function or class of it, and are
+    empty for a whole file. ``content`` is the source, normalized like that of the view, or the file's SHA-256.
+    """
+
+    file: str
+    module: str = ""
+    name: str = ""
+    content: str
+
+
+FrameKind = Literal["arrow", "pandas", "polars"]
+"""The libraries whose tables and columns a function may take."""
+
+
 class PythonFunction(msgspec.Struct, frozen=True, kw_only=True):
     """The function of a Python view: where it is, what it takes, and its source without comments and docstrings.
 
     ``module`` is the file relative to the project's root. ``source`` covers what the function uses of the
-    project's modules as well.
+    project's modules as well; ``uses`` is what the view says it uses besides. ``frames`` says
+    which parameters take something else than Arrow. ``by_key`` allows to run it on some of the keys at a time.
     """
 
     module: str
     name: str
     parameters: tuple[str, ...]
     source: str
+    uses: tuple[Use, ...] = ()
+    frames: dict[str, FrameKind] = {}
+    by_key: bool = False
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,15 +105,40 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 class FeatureReference:
     """A feature of a view, as written in Python: ``UserPurchases.trend`` or ``UserPurchases.purchase_count["7d"]``."""
 
-    def __init__(self, view: type[FeatureView], attribute: str, window: str | None = None) -> None:
-        self.view, self.attribute, self.window = view, attribute, window
+    def __init__(
+        self, view: type[FeatureView], attribute: str, window: str | None = None, *, under: AliasedView | None = None
+    ) -> None:
+        self.view, self.attribute, self.window, self.under = view, attribute, window, under
         self.location = caller_location()
 
     def __getitem__(self, window: str) -> FeatureReference:
-        return FeatureReference(self.view, self.attribute, window)
+        return FeatureReference(self.view, self.attribute, window, under=self.under)
 
     def __repr__(self) -> str:
-        return f"{self.view.__name__}.{self.attribute}" + (f"[{self.window!r}]" if self.window else "")
+        return f"{self.under or self.view.__name__}.{self.attribute}" + (f"[{self.window!r}]" if self.window else "")
+
+
+class AliasedView:
+    """A view joined under another name, by other columns of the reader: ``AirportDelays.as_("dest", airport="dest")``.
+
+    Its attributes are references to the view's features; ``join_keys`` map the view's keys to the reader's columns.
+    """
+
+    def __init__(self, view: type[FeatureView], alias: str, join_keys: dict[str, str]) -> None:
+        self.view, self.alias, self.join_keys = view, alias, join_keys
+        self.location = caller_location()
+
+    def __getattr__(self, attribute: str) -> FeatureReference:
+        if attribute.startswith("_"):
+            raise AttributeError(attribute)
+        found = getattr(self.view, attribute)
+        if isinstance(found, FeatureReference):
+            return FeatureReference(self.view, attribute, under=self)
+        raise AttributeError(f"{self!r} has features only; {attribute!r} is none.")
+
+    def __repr__(self) -> str:
+        keys = "".join(f", {key}={column!r}" for key, column in self.join_keys.items())
+        return f"{self.view.__name__}.as_({self.alias!r}{keys})"
 
 
 class ViewHistory:
@@ -166,10 +213,21 @@ class _FeatureViewType(type):
             _declared.append(cast("type[FeatureView]", view))
         return view
 
+    def as_(cls, alias: str, /, **join_keys: str) -> AliasedView:
+        """Return the view under another name, its keys joined to other columns of the reader."""
+        return AliasedView(cast("type[FeatureView]", cls), alias, join_keys)
+
+    @property
+    def test(cls) -> TestMethod:
+        """The test of the view, while pytest runs: see ``fstore.testing.check_view``."""
+        return test_method(cls, cls.__name__)
+
     def __getattr__(cls, attribute: str) -> FeatureReference | ViewHistory:
         if attribute.startswith("_"):
             raise AttributeError(attribute)
         view = cast("type[FeatureView]", cls)
+        if attribute == "test":
+            test_method(cls, cls.__name__)  # a property's AttributeError ends here: say the same once more
         if attribute == "history":
             return ViewHistory(view)
         if isinstance(cls.__body__.attributes.get(attribute), Member):
@@ -213,8 +271,15 @@ class FeatureView(metaclass=_FeatureViewType):
     abstract = True
 
 
+def view_of(body: Body) -> type[FeatureView]:
+    """Return the class of a body that was not written in Python. It is not among the declared views of this process."""
+    view = _FeatureViewType(body.name or "FeatureView", (FeatureView,), _Namespace())
+    view.__body__ = body
+    return cast("type[FeatureView]", _declared.pop() if _declared[-1] is view else view)
+
+
 SETTINGS = ("entity", "source", "inputs", "schedule", "timezone", "start", "end", "ttl", "owner", "tags", "online",
-            "pipeline", "sql", "compute", "checks", "name", "abstract")  # fmt: skip
+            "pipeline", "sql", "compute", "uses", "checks", "name", "abstract")  # fmt: skip
 """The attributes of a class body that are settings rather than features."""
 
 
@@ -222,5 +287,6 @@ def feature_names(attribute: str, member: Member) -> dict[str | None, str]:
     """Return the features that an attribute makes: window to feature name (the window is None where there is none)."""
     base = member.name or attribute
     if isinstance(member, Aggregation):
-        return {window: f"{base}_{window}" for window in member.windows}
+        offset = "" if member.offset is None else f"_offset_{member.offset}"
+        return {window: f"{base}_{window}{offset}" for window in member.windows}
     return {None: base}

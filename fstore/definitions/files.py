@@ -20,8 +20,14 @@ class FileStamp(NamedTuple):
     changed_ns: int
 
 
+TWIN_SUFFIXES = (".yaml", ".yml", ".sql")
+"""The suffixes of definitions that are not Python."""
+
+
 def scan_definitions(directory: Path | str) -> list[FileStamp]:
-    """Return every Python file below a directory, sorted by path; hidden files and folders are left out.
+    """Return every definition file below a directory, sorted by path; hidden files and folders are left out.
+
+    Definition files are Python modules and twins, which are YAML or SQL.
 
     Empty when the directory does not exist; raises OSError when it cannot be read.
     """
@@ -37,7 +43,7 @@ def scan_definitions(directory: Path | str) -> list[FileStamp]:
             for entry in entries:
                 if entry.name.startswith(".") or entry.name == "__pycache__":
                     continue
-                if entry.name.endswith(".py") and entry.is_file():
+                if entry.name.endswith((".py", *TWIN_SUFFIXES)) and entry.is_file():
                     status = entry.stat()
                     path = prefix + entry.name
                     found.append(FileStamp(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
@@ -49,11 +55,16 @@ def scan_definitions(directory: Path | str) -> list[FileStamp]:
 
 def definition_files(directory: Path) -> list[Path]:
     """Return the path of every Python file below a definitions directory, in order."""
-    return [directory / stamp.path for stamp in scan_definitions(directory)]
+    return [directory / stamp.path for stamp in scan_definitions(directory) if stamp.path.endswith(".py")]
+
+
+def twin_files(directory: Path) -> list[Path]:
+    """Return the path of every YAML and SQL file below a definitions directory, in order."""
+    return [directory / stamp.path for stamp in scan_definitions(directory) if stamp.path.endswith(TWIN_SUFFIXES)]
 
 
 def is_collected(directory: Path, file: Path) -> bool:
-    """Whether a file is imported on its own, rather than only when another module imports it."""
+    """Whether a file declares something of its own, rather than only when another module imports it."""
     return not any(part.startswith("_") for part in file.relative_to(directory).parts)
 
 

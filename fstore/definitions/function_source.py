@@ -18,8 +18,8 @@ from fstore.definitions.feature_view import FeatureView
 from fstore.definitions.location import Located
 
 
-def function_source(function: FunctionType) -> str:
-    """Return the normalized source of a module-level function and of what it uses in the modules of its package."""
+def function_source(function: FunctionType | type) -> str:
+    """Return the normalized source of a module-level function or class and of what it uses in the modules of its package."""
     return "\n".join(_Sources(function.__module__).statements(function.__module__, function.__name__))
 
 

@@ -1,4 +1,4 @@
-"""Checks of the functions of Python views: whether they take the view's inputs and can be run in another process."""
+"""Checks of Python functions: whether they take the inputs of their view, and can be run in another process."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from types import FunctionType
 
 from fstore.definitions.feature_view import PythonFunction
+from fstore.definitions.frame_annotations import frame_kinds
 from fstore.definitions.function_source import function_source
 from fstore.definitions.location import Location, display_path, is_definition_file
 from fstore.definitions.problems import Reporter
@@ -19,9 +20,13 @@ INTERVAL = "interval"
 
 
 def read_function(
-    report: Reporter, function: object, aliases: Sequence[str], *, at: Location | None
-) -> PythonFunction | None:
-    """Return the function of a Python view over inputs of the given names, or report why it cannot be one."""
+    report: Reporter, function: object, aliases: Sequence[str], *, at: Location | None, columns: bool = False,
+    by_key: bool = False,
+) -> PythonFunction | None:  # fmt: skip
+    """Return a function over inputs of the given names, or report why it cannot be one.
+
+    The inputs are tables (of a Python view), or ``columns`` (of an on-demand feature).
+    """
     if not isinstance(function, FunctionType):
         report.add(
             f"computes with {kind_of(function)}; expected a function of a definition module.",
@@ -29,25 +34,35 @@ def read_function(
             at=at,
         )
         return None
-    if not _is_at_module_level(report, function, at):
+    if not _is_at_module_level(report, function, at, "on_demand(…)" if columns else "transform(…)"):
         return None
-    parameters = _read_parameters(report, function, aliases)
+    parameters = _read_parameters(report, function, aliases, columns=columns)
+    frames, unknown = frame_kinds(function, aliases, columns=columns)
+    for name, annotation in unknown.items():
+        expected = "pa.Array, pd.Series or pl.Series" if columns else "pa.Table, pd.DataFrame or pl.DataFrame"
+        report.add(
+            f"computes with function {function.__name__!r}, whose parameter {name!r} is annotated {annotation}.",
+            f"Annotate it with {expected}, imported in the same module (under TYPE_CHECKING will do).",
+            at=Location(display_path(function.__code__.co_filename), function.__code__.co_firstlineno),
+        )
     return PythonFunction(
         module=display_path(sys.modules[function.__module__].__file__ or ""),
         name=function.__name__,
         parameters=parameters,
         source=function_source(function),
+        frames={name: kind for name, kind in frames.items() if kind != "arrow"},
+        by_key=by_key,
     )
 
 
-def _is_at_module_level(report: Reporter, function: FunctionType, at: Location | None) -> bool:
+def _is_at_module_level(report: Reporter, function: FunctionType, at: Location | None, given_to: str) -> bool:
     """Check that the function can be imported by name from a module of the project."""
     name = function.__name__
     module = sys.modules.get(function.__module__)
     if name == "<lambda>":
         report.add(
             "computes with a lambda, which cannot be imported where the view runs.",
-            "Write a function at the top of the module and pass that to transform(…).",
+            f"Write a function at the top of the module and pass that to {given_to}.",
             at=at,
         )
     elif function.__qualname__ != name or getattr(module, name, None) is not function:
@@ -71,8 +86,10 @@ def _is_at_module_level(report: Reporter, function: FunctionType, at: Location |
     return False
 
 
-def _read_parameters(report: Reporter, function: FunctionType, aliases: Sequence[str]) -> tuple[str, ...]:
-    """Check that the parameters are the inputs, and perhaps the interval."""
+def _read_parameters(
+    report: Reporter, function: FunctionType, aliases: Sequence[str], *, columns: bool
+) -> tuple[str, ...]:  # fmt: skip
+    """Check that the parameters are the inputs and, of a view, perhaps the interval."""
     line = Location(display_path(function.__code__.co_filename), function.__code__.co_firstlineno)
     here = report.about(report.subject, line)
     parameters = inspect.signature(function).parameters
@@ -85,12 +102,15 @@ def _read_parameters(report: Reporter, function: FunctionType, aliases: Sequence
             )
             return ()
     names = list(parameters)
-    if INTERVAL in aliases:
+    others = set() if columns else {INTERVAL}
+    if others & set(aliases):
         here.add(f"has an input called {INTERVAL!r}, which is the parameter for the interval.", "Rename the input.")
-    elif aliases and set(names) - {INTERVAL} != set(aliases):
+    elif aliases and set(names) - others != set(aliases):
         here.add(
             f"computes with function {function.__name__!r}, whose parameters are {listing(names)}, but the inputs are "
             f"{listing(aliases)}.",
-            f"Give it one parameter per input, and {INTERVAL!r} if it needs the interval.",
+            "Give it one parameter per input."
+            if columns
+            else f"Give it one parameter per input, and {INTERVAL!r} if it needs the interval.",
         )
     return tuple(names)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from fstore.definitions.files import definition_files, is_collected
+from fstore.definitions.files import definition_files, is_collected, twin_files
 from fstore.definitions.loading import MARK, Began, Ended, Failed, Loaded, Request, decode_message, encode_message
 from fstore.definitions.project import Problem as Problem  # noqa: PLC0414  (explicitly re-exported)
 from fstore.definitions.project import Project as Project  # noqa: PLC0414
@@ -78,7 +78,8 @@ def _unusable(directory: Path) -> Problem | None:
             fix="Rename it, to `feature_defs` for example, and set `definitions` to that.",
         )
     try:
-        files = [file for file in definition_files(directory) if is_collected(directory, file)]
+        found = [*definition_files(directory), *twin_files(directory)]
+        files = [file for file in found if is_collected(directory, file)]
     except OSError as error:
         return Problem(subject=subject, problem=f"cannot be read: {error}.")
     if not files:

@@ -20,12 +20,14 @@ from types import ModuleType, TracebackType
 import msgspec
 
 from fstore.definitions import location
-from fstore.definitions.assemble import assemble_project
+from fstore.definitions.assemble import assemble_project, module_values
 from fstore.definitions.feature_view import declared_views
-from fstore.definitions.files import definition_files, is_collected, module_name
+from fstore.definitions.files import definition_files, is_collected, module_name, twin_files
 from fstore.definitions.loading import Began, Ended, Failed, Loaded, Message, Request, encode_message, output_mark
 from fstore.definitions.modules import DefinitionFinder, SourceLoader
 from fstore.definitions.project import Problem, Project
+from fstore.definitions.twins import load_twins
+from fstore.definitions.uses import examined_files
 from fstore.errors import did_you_mean
 
 _LONGEST_DETAIL = 500
@@ -178,10 +180,15 @@ class _Run:
 
     def project(self) -> Project:
         """Return what the modules declare."""
-        project = assemble_project(self.request.project, self.directory.name, self.modules, declared_views(), self.failed)
-        return msgspec.structs.replace(project, dependencies=tuple(sorted(self.dependencies())))
+        views = declared_views()
+        sound = [view for view in views if view.__body__.module not in self.failed]
+        files = {self.display(file): file for file in twin_files(self.directory) if is_collected(self.directory, file)}
+        twins = load_twins(files, module_values(self.modules), sound) if files else None
+        project = assemble_project(self.request.project, self.directory.name, self.modules, views, self.failed, twins=twins)
+        outside = self.imported_files() | examined_files()
+        return msgspec.structs.replace(project, dependencies=tuple(sorted(outside)))
 
-    def dependencies(self) -> set[str]:
+    def imported_files(self) -> set[str]:
         """Return the files that were imported from neither the definitions directory nor the Python environment."""
         inside = (f"{self.directory}/", *{f"{prefix}/" for prefix in (sys.prefix, sys.base_prefix)}, *_environment())
         files = {

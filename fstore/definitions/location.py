@@ -43,6 +43,11 @@ def display_path(file: str) -> str:
     return file.removeprefix(_Origin.root) if _Origin.root and file.startswith(_Origin.root) else file
 
 
+def project_root() -> Path | None:
+    """Return the root of the project that is being loaded, if one is."""
+    return Path(_Origin.root) if _Origin.root else None
+
+
 def is_definition_file(file: str) -> bool:
     """Whether a file is a definition module of the project being loaded; any file is when none is being loaded."""
     return not _Origin.definitions or file.startswith(_Origin.definitions)

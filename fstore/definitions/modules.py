@@ -12,13 +12,15 @@ import importlib.machinery
 import importlib.util
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 
 from fstore.definitions.feature_view import PythonFunction
 from fstore.definitions.files import FileStamp, module_name, scan_definitions
 from fstore.definitions.function_source import function_source
+from fstore.definitions.uses import changed_use
 from fstore.errors import DefinitionError
 
 
@@ -62,13 +64,39 @@ class DefinitionFinder(importlib.abc.MetaPathFinder):
 
 
 _lock = threading.Lock()
+_set_aside: list[dict[str, ModuleType]] = []
+"""Packages of definitions that others had imported, such as a file of tests, before a function was loaded."""
+
+
+@contextmanager
+def modules_of(declared: type) -> Iterator[None]:
+    """Have the modules in place with which a class was imported: loading a function may have set them aside since."""
+    name = declared.__module__
+    package = name.split(".")[0]
+    with _lock:
+        own = next((found for found in _set_aside if getattr(found.get(name), declared.__name__, None) is declared), None)
+        if own is None:
+            yield
+            return
+        others = _take_modules(package)
+        sys.modules.update(own)
+        try:
+            yield
+        finally:
+            _take_modules(package)
+            sys.modules.update(others)
+
+
+def _take_modules(package: str) -> dict[str, ModuleType]:
+    """Take the modules of a package out of those that are imported, and return them."""
+    return {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == package}
 
 
 def load_function(directory: Path, function: PythonFunction) -> Callable[..., object]:
     """Import the function of a Python view from a definitions directory into this process.
 
     Modules imported before are used again until a file of the directory changes. Raises DefinitionError when the module or
-    the function is gone, or when its source is not the one that was planned.
+    the function is gone, or when its source, or what the view says it uses, is not what was planned.
     """
     directory = directory.resolve()
     file = directory.parent / function.module
@@ -82,6 +110,9 @@ def load_function(directory: Path, function: PythonFunction) -> Callable[..., ob
         raise _changed(function, "its module does not define it any more")
     if function_source(found) != function.source:
         raise _changed(function, "its source is not the one that was planned")
+    for use in function.uses:
+        if reason := changed_use(use, directory.parent):
+            raise _changed(function, reason)
     return found
 
 
@@ -105,8 +136,9 @@ def _forget_modules(directory: Path) -> None:
     for finder in finders:
         if finder.directory.name == directory.name:
             sys.meta_path.remove(finder)
-    for name in [name for name in sys.modules if name.split(".")[0] == directory.name]:
-        del sys.modules[name]
+    modules = _take_modules(directory.name)
+    if any(not isinstance(getattr(module.__spec__, "loader", None), SourceLoader | None) for module in modules.values()):
+        _set_aside.append(modules)
     sys.meta_path.insert(0, _StampedFinder(directory, stamp))
 
 

@@ -11,6 +11,8 @@ import msgspec
 from fstore.definitions.entity import Entity
 from fstore.definitions.feature_view import View
 from fstore.definitions.location import Location
+from fstore.definitions.on_demand import OnDemandFeature
+from fstore.definitions.references import FeatureName as FeatureName  # noqa: PLC0414  (explicitly re-exported)
 from fstore.definitions.source import Source
 from fstore.errors import DefinitionError
 
@@ -32,14 +34,6 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, order=True):
         return str(self.as_error())
 
 
-class FeatureName(msgspec.Struct, frozen=True, kw_only=True):
-    """A reference of a service: a whole view (no attribute), an attribute with all its windows, or one window of it."""
-
-    view: str
-    attribute: str | None = None
-    window: str | None = None
-
-
 class Service(msgspec.Struct, frozen=True, kw_only=True):
     """A feature service as declared, its references by name."""
 
@@ -59,8 +53,8 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
     file and then by place in the file. Only those without a problem are in them; of two declarations with the same name
     neither is kept. ``broken`` gives the place of every view that was declared and has a problem, so that its dependents
     can be told what blocks them. ``dependencies`` are the absolute paths of files that the modules imported from outside of
-    the definitions directory and of the Python environment. ``transient`` says that a module timed out or was killed, so
-    that loading again may give another result.
+    the definitions directory and of the Python environment, and of those that views say they use. ``transient`` says that a
+    module timed out or was killed, so that loading again may give another result.
     """
 
     project: str
@@ -69,6 +63,7 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
     sources: dict[str, Source] = {}
     views: dict[str, View] = {}
     services: dict[str, Service] = {}
+    on_demand: dict[str, OnDemandFeature] = {}
     problems: tuple[Problem, ...] = ()
     broken: dict[str, Location] = {}
     dependencies: tuple[str, ...] = ()

@@ -166,4 +166,5 @@ def report_unknown(
     report: Reporter, what: str, name: str, known: Sequence[str], fix: str = "", *, at: Location | None = None
 ) -> None:
     """Report a name that is none of those known; ``what`` is a verb and a noun, such as ``checks feature``."""
-    report.add(f"{what} {name!r}, which is none of {listing(known)}.", did_you_mean(name, known) or fix, at=at)
+    others = f"which is none of {listing(known)}" if known else "and there are none"
+    report.add(f"{what} {name!r}, {others}.", did_you_mean(name, known) or fix, at=at)

@@ -10,23 +10,30 @@ import base64
 import contextlib
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from fstore.arrow import TIMESTAMP
-from fstore.definitions.source import Source
+from fstore.definitions.source import FileSource, PostgresSource, Source
+from fstore.engines.duckdb_binding import describe_sql, described_types
+from fstore.engines.duckdb_delta import write_delta, write_merged
+from fstore.engines.duckdb_events import Sources
 from fstore.engines.duckdb_guard import check_select
+from fstore.engines.duckdb_listing import list_files
 from fstore.engines.duckdb_outputs import OutputColumns, describe_misfit
-from fstore.engines.duckdb_relations import View, ignored_rows_view, relation_view
+from fstore.engines.duckdb_relations import View, relation_view
+from fstore.engines.duckdb_rows import ROWS, RowProgram
 from fstore.engines.duckdb_session import Session
 from fstore.engines.duckdb_sources import SourceReader
 from fstore.engines.duckdb_types import quoted, text_literal
-from fstore.engines.engine import EventRelation, Query, Relation, Written
+from fstore.engines.engine import EventRelation, ListedFile, Query, Relation, Written
+from fstore.engines.extracts import Delta, Extracts, FindExtracts, no_extracts
 from fstore.engines.failures import engine_error
 from fstore.errors import FStoreError
 
@@ -34,6 +41,8 @@ ROW_GROUP_ROWS = 122_880
 """Rows per Parquet row group: what one thread reads at a time, and what a bound on time or key can skip."""
 
 BATCH_ROWS = 65_536
+
+_SOME_INSTANT = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class DuckDBEngine:
@@ -44,12 +53,16 @@ class DuckDBEngine:
     Several threads may use one engine: every query has its own connection.
     """
 
-    def __init__(self, *, memory_limit: str = "4GB", threads: int = 0, spill_dir: str, root: str) -> None:
+    def __init__(
+        self, *, memory_limit: str = "4GB", threads: int = 0, spill_dir: str, root: str, extracts: FindExtracts = no_extracts
+    ) -> None:
         self._settings = (memory_limit, threads, spill_dir)
         self._root = root
         self._opening = threading.Lock()
         self._session: Session | None = None
-        self._sources: SourceReader | None = None
+        self._reader: SourceReader | None = None
+        self._sources: Sources | None = None
+        self._extracts = extracts
 
     @property
     def name(self) -> str:
@@ -58,13 +71,29 @@ class DuckDBEngine:
 
     def source_schema(self, source: Source) -> dict[str, str]:
         """Return a source's columns and their types as text; see :meth:`fstore.engines.engine.Engine.source_schema`."""
-        return dict(self._reader().scan(source).columns)
+        return self._source_views().columns(source)
+
+    def list_files(self, source: FileSource, known: Mapping[str, ListedFile]) -> list[ListedFile]:
+        """Return the files of a source as they are now; see :meth:`fstore.engines.engine.Engine.list_files`."""
+        self._source_views()
+        assert self._reader is not None, "made with the views"
+        return list_files(self._reader, self._run_trusted, source, known)
+
+    def write_delta(
+        self, source: PostgresSource, rows: str, known: Extracts, path: str, *, number: int, whole: bool
+    ) -> Delta | None:
+        """Write the rows that the copies of a table do not have; see :meth:`fstore.engines.engine.Engine.write_delta`."""
+        return write_delta(self._run_views, source, rows, known, path, number=number, whole=whole)
+
+    def write_merged(self, source: PostgresSource, known: Extracts, path: str, *, number: int) -> Delta:
+        """Write what the copies of a table say together; see :meth:`fstore.engines.engine.Engine.write_merged`."""
+        return write_merged(self._run_views, source, known, path, number=number)
 
     def count_ignored(self, relation: EventRelation) -> int:
         """Return how many rows an event relation leaves out because of a null key, counted within its time range."""
         if not relation.keys:
             return 0
-        view = ignored_rows_view("ignored", relation, self._reader())
+        view = self._source_views().ignored_view("ignored", relation)
         with self._connection({"ignored": view}, "SELECT count(*) FROM ignored") as connection:
             ((count,),) = connection.execute("SELECT count(*) FROM ignored").fetchall()
             return int(count)
@@ -109,13 +138,46 @@ class DuckDBEngine:
                 raise misfit or engine_error(error, sql=query.sql, views=views.values()) from error
         return Written(rows=int(rows), bytes=Path(path).stat().st_size, schema=schema)
 
+    def bind(self, sql: str, relations: Mapping[str, Mapping[str, str]], parameters: Collection[str]) -> dict[str, str]:
+        """Return the columns and types that a SELECT gives; see :meth:`fstore.engines.engine.Engine.bind`."""
+        with contextlib.closing(self._opened().cursor()) as connection:
+            try:
+                described = connection.execute(describe_sql(sql, relations), dict.fromkeys(parameters, _SOME_INSTANT))
+                return described_types(described.fetchall())
+            except duckdb.Error as error:
+                raise engine_error(error, sql=sql, views=()) from error
+
+    def compile_rows(self, sql: str, schema: pa.Schema) -> Callable[[pa.Table], pa.Table]:
+        """Return a function that runs a SELECT over relation ``rows`` on tables of a schema; it is parsed here, once."""
+        self._check(sql, [ROWS], [])
+        return RowProgram(self._opened().cursor(), sql, schema)
+
+    def write_raw(self, query: Query, path: str, *, sort_by: Sequence[str]) -> Written:
+        """Run a query and write its rows, sorted, as one Parquet file with the types that it gives, synced to disk."""
+        views = self._views(query.relations)
+        parameters = self._used_parameters(query)
+        directory = str(Path(path).resolve().parent)
+        with self._connection(views, query.sql, extra=directory) as connection:
+            order = ", ".join(quoted(name) for name in sort_by)
+            copy = (
+                f"COPY (SELECT * FROM (\n{query.sql}\n) ORDER BY {order}) TO {text_literal(path)} "
+                f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP_ROWS})"
+            )
+            try:
+                ((rows,),) = connection.execute(copy, parameters).fetchall()
+                _sync(path)
+            except (duckdb.Error, OSError) as error:
+                Path(path).unlink(missing_ok=True)
+                raise engine_error(error, sql=query.sql, views=views.values()) from error
+        return Written(rows=int(rows), bytes=Path(path).stat().st_size, schema=pq.read_schema(path))
+
     def close(self) -> None:
         """Release memory, threads and spill files; the engine opens again when it is next used."""
         with self._opening:
             session, self._session = self._session, None
-            sources, self._sources = self._sources, None
-        if sources is not None:
-            sources.close()
+            reader, self._reader, self._sources = self._reader, None, None
+        if reader is not None:
+            reader.close()
         if session is not None:
             session.close()
 
@@ -128,30 +190,39 @@ class DuckDBEngine:
                 self._session = Session(memory_limit=memory_limit, threads=threads, spill_dir=spill_dir)
             return self._session
 
-    def _reader(self) -> SourceReader:
+    def _source_views(self) -> Sources:
         session = self._opened()
         with self._opening:
             if self._sources is None:
-                self._sources = SourceReader(self._root, str(session.spill_dir), self._run_trusted)
+                spill_dir = str(session.spill_dir)
+                self._reader = SourceReader(self._root, spill_dir, self._run_trusted, self._extracts)
+                self._sources = Sources(self._reader, spill_dir, self._run_views, self._check)
             return self._sources
+
+    def _run_views(self, views: Mapping[str, View], sql: str, directory: str) -> list[tuple[object, ...]]:
+        with self._connection(views, sql, extra=directory) as connection:
+            return connection.execute(sql).fetchall()
 
     def _run_trusted(self, sql: str, directories: Sequence[str]) -> list[tuple[object, ...]]:
         with contextlib.closing(self._opened().cursor(directories)) as connection:
             return connection.execute(sql).fetchall()
 
     def _views(self, relations: Mapping[str, Relation]) -> dict[str, View]:
-        return {alias: relation_view(alias, relation, self._reader()) for alias, relation in relations.items()}
+        return {alias: relation_view(alias, relation, self._source_views()) for alias, relation in relations.items()}
 
     def _used_parameters(self, query: Query) -> dict[str, datetime]:
         """Check that a query may run, and return the parameters it uses."""
+        used = self._check(query.sql, list(query.relations), list(query.parameters))
+        return {name: value for name, value in query.parameters.items() if name in used}
+
+    def _check(self, sql: str, relations: Sequence[str], parameters: Sequence[str]) -> frozenset[str]:
         with contextlib.closing(self._opened().cursor()) as connection:
 
             def serialize(sql: str) -> str:
                 ((text,),) = connection.execute("SELECT json_serialize_sql(?)", [sql]).fetchall()
                 return str(text)
 
-            used = check_select(query.sql, list(query.relations), list(query.parameters), serialize)
-        return {name: value for name, value in query.parameters.items() if name in used}
+            return check_select(sql, relations, parameters, serialize)
 
     @contextlib.contextmanager
     def _connection(self, views: Mapping[str, View], sql: str, *, extra: str = "") -> Iterator[duckdb.DuckDBPyConnection]:

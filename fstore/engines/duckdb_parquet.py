@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.dataset as pads
 
-from fstore.definitions.source import ParquetSource
+from fstore.definitions.source import ParquetSource, PostgresSource
 from fstore.engines.duckdb_scan import Field, Origin, Part
 from fstore.engines.duckdb_types import date_field_sql, file_list, quoted, sql_type, text_literal
 from fstore.engines.source_files import SourceFiles, Span
@@ -20,7 +20,7 @@ _PARTITION_TYPES = {"int64": pa.int64(), "date": pa.date32(), "string": pa.strin
 
 
 def parquet_part(
-    source: ParquetSource,
+    source: ParquetSource | PostgresSource,
     found: SourceFiles,
     schema: pa.Schema,
     files: Sequence[tuple[str, Span | None]],
@@ -61,7 +61,9 @@ def _dataset(found: SourceFiles, schema: pa.Schema, paths: Sequence[str], keys: 
     )
 
 
-def _parquet_field(source: ParquetSource, schema: pa.Schema, name: str, types: Mapping[str, str], logical: str) -> Field:
+def _parquet_field(
+    source: ParquetSource | PostgresSource, schema: pa.Schema, name: str, types: Mapping[str, str], logical: str
+) -> Field:
     """Return how to read a column of a group of files as its logical type."""
     if name not in types:
         return Field(f"CAST(NULL AS {sql_type(logical)})")
@@ -77,7 +79,7 @@ def _parquet_field(source: ParquetSource, schema: pa.Schema, name: str, types: M
     return Field(f"CAST({column} AS {sql_type(logical)})", name)
 
 
-def _instant_field(source: ParquetSource, name: str, *, zoned: bool, nanoseconds: bool) -> Field:
+def _instant_field(source: ParquetSource | PostgresSource, name: str, *, zoned: bool, nanoseconds: bool) -> Field:
     column = quoted(name)
     if nanoseconds:  # a cast would round up: an instant must not slip past the end of its interval
         micros = f"(epoch_ns({column}) - ((epoch_ns({column}) % 1000) + 1000) % 1000) // 1000"
@@ -89,7 +91,7 @@ def _instant_field(source: ParquetSource, name: str, *, zoned: bool, nanoseconds
     return Field(f"timezone({text_literal(source.timezone or 'UTC')}, CAST({column} AS TIMESTAMP))", name, "naive")
 
 
-def _date_field(source: ParquetSource, name: str) -> Field:
+def _date_field(source: ParquetSource | PostgresSource, name: str) -> Field:
     zone = text_literal(source.timezone or "UTC")
     return Field(f"timezone({zone}, CAST({quoted(name)} AS TIMESTAMP))", name, "date")
 

@@ -6,21 +6,21 @@ The cut is part of the view, so the query cannot undo it. Runs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TypeAlias, assert_never
+from typing import assert_never
 
-import msgspec
 import pyarrow as pa
 import pyarrow.dataset as pads
 import pyarrow.fs as pafs
 
 from fstore.arrow import TIMESTAMP, type_text
-from fstore.definitions.source import Source
-from fstore.engines.duckdb_scan import Part, Scan
-from fstore.engines.duckdb_sources import SourceReader
+from fstore.engines.duckdb_events import Sources
+from fstore.engines.duckdb_tiles import tiles_view
 from fstore.engines.duckdb_types import file_list, instant_literal, quoted, sql_type
+from fstore.engines.duckdb_views import ArrowSource
+from fstore.engines.duckdb_views import View as View  # noqa: PLC0414  (explicitly re-exported)
 from fstore.engines.engine import (
     ArrowRelation,
     DimensionRelation,
@@ -28,132 +28,34 @@ from fstore.engines.engine import (
     FilesRelation,
     IntervalsRelation,
     Relation,
+    TilesRelation,
 )
-from fstore.engines.source_files import published_schemas, source_error
-from fstore.errors import SourceError
+from fstore.engines.source_files import published_schemas
 from fstore.interval import Interval, merge_intervals
 from fstore.plan.steps import EVENT_TIMESTAMP
 
 MAX_BRANCHES = 4
 """Groups of files with equal ranges that become branches of a UNION; more are joined with a table of ranges."""
 
-ArrowSource: TypeAlias = pa.Table | pads.Dataset
-_Span: TypeAlias = tuple[datetime | None, datetime]
-_Conditions = Callable[[Part], Iterator[str]]
 
-
-class View(msgspec.Struct, frozen=True, kw_only=True):
-    """A relation, ready to be made: the SELECT of its view, or None where the one Arrow object is the relation itself."""
-
-    select: str | None
-    objects: dict[str, ArrowSource] = {}
-    directories: tuple[str, ...] = ()
-    source: Source | None = None
-    files: tuple[str, ...] = ()
-
-    @property
-    def remote(self) -> bool:
-        """Whether files are read over a network."""
-        return any(isinstance(held, pads.Dataset) for held in self.objects.values())
-
-
-def relation_view(alias: str, relation: Relation, sources: SourceReader) -> View:
+def relation_view(alias: str, relation: Relation, sources: Sources) -> View:
     """Return how to make a relation under its alias. Raises SourceError when a source cannot be read as declared."""
     match relation:
         case EventRelation():
-            return _event_view(alias, relation, sources.scan(relation.source))
+            return sources.event_view(alias, relation)
         case DimensionRelation():
-            return _dimension_view(alias, relation, sources.scan(relation.source))
+            return sources.dimension_view(alias, relation)
         case FilesRelation():
             return _files_view(alias, relation)
         case IntervalsRelation():
             return View(select=None, objects={alias: _interval_table(relation.intervals)})
         case ArrowRelation():
             return View(select=None, objects={alias: relation.table})
+        case TilesRelation():
+            made = tiles_view(alias, relation)
+            return View(select=made.select, objects=made.objects, directories=made.directories, files=made.files)
         case _:
             assert_never(relation)
-
-
-# -- sources ----------------------------------------------------------------------------------------------------------
-
-
-def ignored_rows_view(alias: str, relation: EventRelation, sources: SourceReader) -> View:
-    """Return a view of the events in the relation's range of time that it leaves out for a null in a key."""
-    scan = sources.scan(relation.source)
-    keys = [scan.column(key) for key in relation.keys]
-    time = scan.column(_event_time(relation))
-
-    def conditions(part: Part) -> Iterator[str]:
-        yield from part.bounds(time, relation.start, relation.end)
-        yield "(" + " OR ".join(f"{part.fields[key].sql} IS NULL" for key in keys) + ")" if keys else "false"
-
-    return _scan_view(alias, scan, [time], conditions, (relation.start, relation.end))
-
-
-def _event_view(alias: str, relation: EventRelation, scan: Scan) -> View:
-    time = scan.column(_event_time(relation))
-    keys = [scan.column(key) for key in relation.keys]
-    wanted = list(scan.columns)
-    if relation.columns is not None:
-        wanted = list(dict.fromkeys([*(scan.column(name) for name in relation.columns), *keys, time]))
-
-    def conditions(part: Part) -> Iterator[str]:
-        yield from part.bounds(time, relation.start, relation.end)
-        for key in keys:
-            yield f"{part.fields[key].sql} IS NOT NULL"
-
-    return _scan_view(alias, scan, wanted, conditions, (relation.start, relation.end))
-
-
-def _event_time(relation: EventRelation) -> str:
-    if relation.source.event_time is None:
-        raise source_error(
-            SourceError, relation.source, "has no event_time, so its rows are not events: read it as a dimension."
-        )
-    return relation.source.event_time
-
-
-def _dimension_view(alias: str, relation: DimensionRelation, scan: Scan) -> View:
-    source = relation.source
-    keys = [scan.column(key) for key in source.keys or ()]
-    updated = None if source.static or source.updated_at is None else scan.column(source.updated_at)
-
-    def conditions(part: Part) -> Iterator[str]:
-        if updated is not None:
-            yield from part.bounds(updated, None, relation.end)
-        for key in keys:
-            yield f"{part.fields[key].sql} IS NOT NULL"
-
-    view = _scan_view(alias, scan, list(scan.columns), conditions, (None, relation.end))
-    if updated is None or not keys:
-        return view
-    ties = [name for name in scan.columns if name not in (*keys, updated)]
-    order = ", ".join(f"{quoted(name)} DESC NULLS LAST" for name in (updated, *ties))
-    newest = f"row_number() OVER (PARTITION BY {', '.join(map(quoted, keys))} ORDER BY {order}) = 1"
-    return msgspec.structs.replace(view, select=f"SELECT * FROM ({view.select}) QUALIFY {newest}")
-
-
-def _scan_view(
-    alias: str, scan: Scan, columns: Sequence[str], conditions: _Conditions, span: tuple[datetime | None, datetime]
-) -> View:
-    selects: list[str] = []
-    objects: dict[str, ArrowSource] = {}
-    for index, part in enumerate(scan.parts):
-        origin = part.origin(*span)
-        if isinstance(origin, pads.Dataset):
-            name = f"__{alias}_{index}"
-            objects[name] = origin
-            origin = quoted(name)
-        listed = ", ".join(f"{part.fields[column].sql} AS {quoted(column)}" for column in columns)
-        where = " AND ".join(conditions(part))
-        selects.append(f"SELECT {listed} FROM {origin}" + (f" WHERE {where}" if where else ""))
-    return View(
-        select=" UNION ALL ".join(selects),
-        objects=objects,
-        directories=scan.directories,
-        source=scan.source,
-        files=scan.files,
-    )
 
 
 # -- published files --------------------------------------------------------------------------------------------------

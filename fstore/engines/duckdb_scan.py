@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 import msgspec
 import pyarrow.dataset as pads
 
-from fstore.definitions.source import Source
+from fstore.definitions.source import PhysicalSource
 from fstore.engines.duckdb_types import instant_literal, quoted, text_literal
 from fstore.engines.source_files import Span, source_error
 from fstore.errors import SourceSchemaDrift
@@ -75,11 +75,15 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 class Scan(msgspec.Struct, frozen=True, kw_only=True):
     """A source, ready to be read: columns with logical types, parts, and the directories that reading them touches."""
 
-    source: Source
+    source: PhysicalSource
     columns: dict[str, str]
     parts: tuple[Part, ...]
     directories: tuple[str, ...]
     files: tuple[str, ...]
+
+    def shown(self, name: str) -> str:
+        """Return the name under which a column of the files or the table is shown."""
+        return self.source.renamed.get(name, name)
 
     def column(self, name: str) -> str:
         """Return the column of a name, whatever its letter case. Raises SourceSchemaDrift when there is none."""

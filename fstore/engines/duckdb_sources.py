@@ -15,15 +15,16 @@ import msgspec
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from fstore.definitions.source import CsvSource, ParquetSource, Source
+from fstore.definitions.source import CsvSource, ParquetSource, PhysicalSource, PostgresSource
 from fstore.engines.duckdb_csv import csv_part, read_header
 from fstore.engines.duckdb_parquet import parquet_part
 from fstore.engines.duckdb_scan import Part, Scan
 from fstore.engines.duckdb_types import brief, file_list, logical_type, text_literal
+from fstore.engines.extracts import EXTRACT, Extracts, FindExtracts, no_extracts
 from fstore.engines.partitions import partition_columns
 from fstore.engines.source_columns import NAIVE, logical_columns, physical_types
 from fstore.engines.source_files import SourceFile, SourceFiles, Span, find_files, read_footers, source_error
-from fstore.errors import SourceSchemaDrift, SourceUnreadable, StoreUnavailable
+from fstore.errors import SourceMissing, SourceSchemaDrift, SourceUnreadable, StoreUnavailable
 
 RunSql = Callable[[str, Sequence[str]], list[tuple[object, ...]]]
 """Runs trusted SQL with access to the given directories."""
@@ -32,30 +33,40 @@ RunSql = Callable[[str, Sequence[str]], list[tuple[object, ...]]]
 class SourceReader:
     """Finds out how to read sources. Remembers it for as long as their files do not change."""
 
-    def __init__(self, root: str, spill_dir: str, run: RunSql) -> None:
-        self._root, self._spill_dir, self._run = root, spill_dir, run
+    def __init__(self, root: str, spill_dir: str, run: RunSql, extracts: FindExtracts = no_extracts) -> None:
+        self._root, self._spill_dir, self._run, self._extracts = root, spill_dir, run, extracts
         self._scans: dict[bytes, tuple[tuple[SourceFile, ...], Scan]] = {}
 
-    def scan(self, source: Source) -> Scan:
+    def listing(self, source: PhysicalSource) -> tuple[SourceFile, ...]:
+        """Return the files of a source as they are now."""
+        return self.files(source).files
+
+    def files(self, source: PhysicalSource) -> SourceFiles:
+        """Return the files of a source as they are now, with where they are."""
+        if isinstance(source, PostgresSource):
+            return extracted_files(source, self._extracts(source))
+        return find_files(source, self._root)
+
+    def scan(self, source: PhysicalSource) -> Scan:
         """Return how to read a source now. Raises the errors of :meth:`fstore.engines.engine.Engine.source_schema`."""
-        found = find_files(source, self._root)
+        found = self.files(source)
         key = msgspec.json.encode(source, order="sorted")
         known = self._scans.get(key)
         if known is not None and known[0] == found.files:
             return known[1]
-        scan = self._parquet(source, found) if isinstance(source, ParquetSource) else self._csv(source, found)
+        scan = self._csv(source, found) if isinstance(source, CsvSource) else self._parquet(source, found)
         self._scans[key] = (found.files, scan)
         return scan
 
     # -- Parquet ------------------------------------------------------------------------------------------------------
 
-    def _parquet(self, source: ParquetSource, found: SourceFiles) -> Scan:
+    def _parquet(self, source: ParquetSource | PostgresSource, found: SourceFiles) -> Scan:
         partitions = partition_columns(found)
         groups: dict[pa.Schema, list[tuple[str, Span | None]]] = {}
         for file, footer in zip(found.files, read_footers(source, found), strict=True):
             groups.setdefault(footer.schema, []).append((file.path, footer.span))
         types = {files[0][0]: physical_types(source, schema, partitions) for schema, files in groups.items()}
-        columns = logical_columns(source, types)
+        columns = {name: type_ for name, type_ in logical_columns(source, types).items() if name != EXTRACT}
         parts = [
             parquet_part(source, found, schema, files, columns, found_types, partitions)
             for (schema, files), found_types in zip(groups.items(), types.values(), strict=True)
@@ -120,15 +131,37 @@ class SourceReader:
         shutil.rmtree(Path(self._spill_dir) / "fetched", ignore_errors=True)
 
 
-def _finished(source: Source, columns: dict[str, str], parts: Sequence[Part], found: SourceFiles) -> Scan:
+def extracted_files(source: PostgresSource, extracts: Extracts) -> SourceFiles:
+    """Return the copies of a table that count, as files. Raises SourceMissing when it was never copied."""
+    if not extracts.paths:
+        raise source_error(
+            SourceMissing, source, "was not copied out of its database yet; `fstore run` and `fstore check` do that first."
+        )
+    remote = not isinstance(extracts.filesystem, pafs.LocalFileSystem)
+    return SourceFiles(
+        filesystem=extracts.filesystem,
+        remote=remote,
+        base=extracts.paths[0].rpartition("/")[0],
+        files=tuple(SourceFile(path, 1, 0) for path in extracts.paths),  # immutable: the path says all
+    )
+
+
+def _finished(source: PhysicalSource, columns: dict[str, str], parts: Sequence[Part], found: SourceFiles) -> Scan:
     """Name keys as the definition does, and check the columns that the definition names."""
-    renames = {column: key for key, column in source.keys.items()} if isinstance(source.keys, dict) else {}
-    named = list(source.keys.values()) if isinstance(source.keys, dict) else source.keys or ()
-    for column in named:
+    renames = source.renamed
+    for column in source.key_columns:
         if column not in columns:
             raise source_error(
                 SourceSchemaDrift, source, f"has key {column!r}, which is not a column of its files: {', '.join(columns)}"
             )
+    shown = [renames.get(name, name).lower() for name in columns]
+    if doubled := [key for key in renames.values() if shown.count(key.lower()) > 1]:
+        raise source_error(
+            SourceSchemaDrift,
+            source,
+            f"shows a column as key {doubled[0]!r}, and has a column of that name as well: {', '.join(columns)}. Leave one "
+            "of them out of a declared schema, or give the key another name.",
+        )
     times = (source.event_time, source.updated_at)
     return Scan(
         source=source,

@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterable
 from datetime import datetime
 
-from fstore.engines.conversions import is_type
 from fstore.interval import format_instant
+from fstore.plan.conversions import is_type
 from fstore.types import DataType, parse_type
 
 _NAMES = {
@@ -33,6 +33,7 @@ _NAMES = {
 _LOGICAL = {name: logical for logical, name in _NAMES.items()}
 _TIMESTAMPS = {"TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMPTZ_NS"}
 _DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
+_MAP = re.compile(r"MAP\(VARCHAR, (.+)\)")
 _ARRAY = re.compile(r"(.+)\[(\d*)\]")
 
 
@@ -66,6 +67,8 @@ def sql_type(type: DataType | str) -> str:
     parsed = parse_type(type) if isinstance(type, str) else type
     if parsed.name == "decimal":
         return f"DECIMAL({parsed.precision},{parsed.scale})"
+    if parsed.name == "map" and parsed.item is not None:
+        return f"MAP(VARCHAR, {sql_type(parsed.item)})"
     if parsed.item is not None:
         return f"{sql_type(parsed.item)}[{parsed.size or ''}]"
     return _NAMES[parsed.name]
@@ -87,6 +90,9 @@ def logical_type(sql: str) -> str:
     if match := _ARRAY.fullmatch(name):
         item = logical_type(match[1])
         text = f"{item}[{match[2]}]" if match[2] and item in ("float32", "float64") else f"list<{item}>"
+        return text if is_type(text) else f"unsupported({name})"
+    if match := _MAP.fullmatch(name):
+        text = f"map<string,{logical_type(match[1])}>"
         return text if is_type(text) else f"unsupported({name})"
     return f"unsupported({name})"
 

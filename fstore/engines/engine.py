@@ -6,7 +6,7 @@ forgotten WHERE cannot leak. An engine knows nothing of views, attempts or store
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -14,7 +14,8 @@ import msgspec
 import pyarrow as pa
 import pyarrow.fs
 
-from fstore.definitions.source import Source
+from fstore.definitions.source import FileSource, PostgresSource, Source
+from fstore.engines.extracts import Delta, Extracts
 from fstore.interval import Interval
 
 
@@ -65,7 +66,27 @@ class ArrowRelation(msgspec.Struct, frozen=True, kw_only=True):
     table: pa.Table
 
 
-Relation = EventRelation | DimensionRelation | FilesRelation | IntervalsRelation | ArrowRelation
+class TilePart(msgspec.Struct, frozen=True, kw_only=True):
+    """Files of tiles that hold some states, each with the ranges of time that count (None: the whole file does)."""
+
+    files: tuple[tuple[str, tuple[Interval, ...] | None], ...]
+    states: tuple[str, ...]
+
+
+class TilesRelation(msgspec.Struct, frozen=True, kw_only=True):
+    """Tiles: of each file the states and the time that count; any other state of its rows is null.
+
+    A range ``[start, end)`` holds the tiles with ``start < event_timestamp <= end``, their end. ``columns`` are the
+    relation's columns with their types in DuckDB's SQL, ``shared`` those of them that every file has.
+    """
+
+    parts: tuple[TilePart, ...]
+    filesystem: pyarrow.fs.FileSystem
+    columns: tuple[tuple[str, str], ...]
+    shared: tuple[str, ...]
+
+
+Relation = EventRelation | DimensionRelation | FilesRelation | IntervalsRelation | ArrowRelation | TilesRelation
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +95,19 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     sql: str
     relations: Mapping[str, Relation]
     parameters: Mapping[str, datetime] = {}
+
+
+class ListedFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file of a source: ``version`` is another whenever its content is; its times lie in ``[start, end)``.
+
+    ``start`` or ``end`` is None where that is not known or has no bound; ``is_empty``: no row has a time.
+    """
+
+    path: str
+    version: str
+    start: datetime | None
+    end: datetime | None
+    is_empty: bool
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,6 +135,29 @@ class Engine(Protocol):
         """
         ...
 
+    def list_files(self, source: FileSource, known: Mapping[str, ListedFile]) -> list[ListedFile]:
+        """Return the files of a source as they are now; of a static table none, because nobody's times depend on it.
+
+        ``known`` is an earlier listing by path: files that have not changed since are not looked into again. Reads no rows
+        of Parquet. Of a dimension the spans have no end: a version counts from its time on. Raises what
+        :meth:`source_schema` raises.
+        """
+        ...
+
+    def write_delta(
+        self, source: PostgresSource, rows: str, known: Extracts, path: str, *, number: int, whole: bool
+    ) -> Delta | None:
+        """Write, at a local path, the rows of a local file that the copies of a table do not have; None: nothing differs.
+
+        ``number`` marks the copy and grows from one to the next. ``whole`` says that the file is the whole table. Raises
+        SourceUnreadable when rows changed that nothing identifies.
+        """
+        ...
+
+    def write_merged(self, source: PostgresSource, known: Extracts, path: str, *, number: int) -> Delta:
+        """Write, at a local path, what the copies of a table say together as one copy that takes their place."""
+        ...
+
     def count_ignored(self, relation: EventRelation) -> int:
         """Return how many rows an event relation leaves out because of a null key, counted within its time range."""
         ...
@@ -113,6 +170,24 @@ class Engine(Protocol):
         """Run a query, cast to ``schema`` (by name), sort, and write one Parquet file at a local path, synced to disk.
 
         Raises OutputMismatch when the columns are not those of the schema or a value does not fit its type.
+        """
+        ...
+
+    def bind(self, sql: str, relations: Mapping[str, Mapping[str, str]], parameters: Collection[str]) -> dict[str, str]:
+        """Return the columns and types (as text) that a SELECT gives over relations with the given columns and types.
+
+        Reads nothing. ``parameters`` are instants. Raises ComputeError when the SELECT is refused.
+        """
+        ...
+
+    def compile_rows(self, sql: str, schema: pa.Schema) -> Callable[[pa.Table], pa.Table]:
+        """Return a function that runs a SELECT over relation ``rows`` on tables of a schema; it is parsed here, once."""
+        ...
+
+    def write_raw(self, query: Query, path: str, *, sort_by: Sequence[str]) -> Written:
+        """Run a query and write its rows, sorted, with the columns and types that it gives, as one Parquet file.
+
+        For tiles, whose states have types of the engine's own.
         """
         ...
 

@@ -11,16 +11,16 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 
 from fstore.arrow import type_text
-from fstore.definitions.source import CsvSource, Source
-from fstore.engines.conversions import widens
+from fstore.definitions.source import CsvSource, PhysicalSource
 from fstore.engines.source_files import source_error
 from fstore.errors import NaiveTimestamp, SourceSchemaDrift, SourceUnreadable
+from fstore.plan.conversions import widens
 
 NAIVE = "unsupported(timestamp without zone)"
 """The type of a time whose zone nobody has said."""
 
 
-def physical_types(source: Source, schema: pa.Schema, partitions: Mapping[str, str]) -> dict[str, str]:
+def physical_types(source: PhysicalSource, schema: pa.Schema, partitions: Mapping[str, str]) -> dict[str, str]:
     """Return the logical type of every column of a file; naive times have one where the source says their zone."""
     types: dict[str, str] = {}
     for field in schema:
@@ -29,7 +29,7 @@ def physical_types(source: Source, schema: pa.Schema, partitions: Mapping[str, s
     return types | {name: type_ for name, type_ in partitions.items() if name not in types}
 
 
-def logical_columns(source: Source, types: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+def logical_columns(source: PhysicalSource, types: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
     """Return the columns that all files agree on, or those that are declared and that the files can give.
 
     ``types`` has the columns of one file per physical schema, by path. Raises SourceSchemaDrift naming the files otherwise.
@@ -69,7 +69,9 @@ def logical_columns(source: Source, types: Mapping[str, Mapping[str, str]]) -> d
     return columns
 
 
-def _check_agreement(source: Source, first_path: str, first: Mapping[str, str], path: str, found: Mapping[str, str]) -> None:
+def _check_agreement(
+    source: PhysicalSource, first_path: str, first: Mapping[str, str], path: str, found: Mapping[str, str]
+) -> None:
     for name in (*first, *found):
         one, other = first.get(name, "missing"), found.get(name, "missing")
         if one != other:
@@ -83,7 +85,7 @@ def _check_agreement(source: Source, first_path: str, first: Mapping[str, str], 
             )
 
 
-def _check_declared(source: Source, schema: Mapping[str, str], types: Mapping[str, Mapping[str, str]]) -> None:
+def _check_declared(source: PhysicalSource, schema: Mapping[str, str], types: Mapping[str, Mapping[str, str]]) -> None:
     for name, declared in schema.items():
         holders = {path: found[name] for path, found in types.items() if name in found}
         if not holders:
@@ -104,7 +106,7 @@ def _check_declared(source: Source, schema: Mapping[str, str], types: Mapping[st
                 )
 
 
-def _check_times(source: Source, columns: Sequence[str], naive: Sequence[str], dates: Sequence[str]) -> None:
+def _check_times(source: PhysicalSource, columns: Sequence[str], naive: Sequence[str], dates: Sequence[str]) -> None:
     """Check that a source's time columns exist and that no time lacks a zone.
 
     ``naive`` and ``dates`` are the columns that are timestamps without a zone, or dates.

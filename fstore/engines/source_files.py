@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from fstore.definitions.source import CsvSource, Source
+from fstore.definitions.source import CsvSource, FileSource, PhysicalSource, Source
 from fstore.errors import SourceError, SourceMissing, SourceUnreadable, StoreCorrupt, StoreUnavailable
 from fstore.filesystem import is_remote, open_filesystem
 
@@ -43,10 +43,11 @@ class Span(msgspec.Struct, frozen=True):
 
 
 class Footer(msgspec.Struct, frozen=True):
-    """What a Parquet file says of itself: its physical schema, and the span of its time column where that is known."""
+    """What a Parquet file says of itself: its physical schema, the span of its time column where known, no rows at all."""
 
     schema: pa.Schema
     span: Span | None
+    is_empty: bool = False
 
 
 class SourceFiles(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,7 +65,7 @@ def source_error(kind: type[SourceError], source: Source, problem: str) -> Sourc
     return kind(source.name, problem, file=location.file if location else "", line=location.line if location else 0)
 
 
-def find_files(source: Source, root: str) -> SourceFiles:
+def find_files(source: FileSource, root: str) -> SourceFiles:
     """Return a source's files; relative paths start at ``root``.
 
     Raises SourceMissing when there is none, SourceUnreadable when one has no bytes, StoreUnavailable when S3 is silent.
@@ -98,7 +99,7 @@ def find_files(source: Source, root: str) -> SourceFiles:
     return SourceFiles(filesystem=filesystem, remote=remote, base=base, files=tuple(found))
 
 
-def _suffixes(source: Source) -> tuple[str, ...]:
+def _suffixes(source: FileSource) -> tuple[str, ...]:
     return (".csv", ".csv.gz") if isinstance(source, CsvSource) else (".parquet",)
 
 
@@ -159,7 +160,7 @@ def _glob_pattern(glob: str) -> re.Pattern[str]:
 # -- footers ----------------------------------------------------------------------------------------------------------
 
 
-def read_footers(source: Source, found: SourceFiles) -> list[Footer]:
+def read_footers(source: PhysicalSource, found: SourceFiles) -> list[Footer]:
     """Return what the footer of every file says, in order; footers of files that have not changed come from memory.
 
     Raises SourceUnreadable with the first file that is half-written, corrupt or no Parquet.
@@ -217,11 +218,12 @@ def _footer(filesystem: pafs.FileSystem, file: SourceFile, time: str | None) -> 
         with filesystem.open_input_file(file.path) as stream, pq.ParquetFile(stream) as parquet:
             schema = parquet.schema_arrow.remove_metadata()
             span = None if time is None else _span(parquet.metadata, schema, time)
+            is_empty = parquet.metadata.num_rows == 0
     except (pa.ArrowException, OSError) as error:
         raise _Unreadable(file.path, str(error).rstrip(".")) from error
     if len(_FOOTERS) >= _REMEMBERED:
         _FOOTERS.clear()
-    return _FOOTERS.setdefault(key, Footer(schema, span))
+    return _FOOTERS.setdefault(key, Footer(schema, span, is_empty))
 
 
 def _span(metadata: pq.FileMetaData, schema: pa.Schema, time: str) -> Span | None:
@@ -238,7 +240,9 @@ def _span(metadata: pq.FileMetaData, schema: pa.Schema, time: str) -> Span | Non
             return None
         low.append(statistics.min_raw)
         high.append(statistics.max_raw)
-    return Span(int(min(low) * micros) - 1, int(max(high) * micros) + 1) if low else None
+    numerator, denominator = micros
+    return Span(min(low) * numerator // denominator, max(high) * numerator // denominator) if low else None
 
 
-_MICROS = {"timestamp[s": 1e6, "timestamp[ms": 1e3, "timestamp[us": 1, "timestamp[ns": 1e-3, "date32[day": 86_400e6}
+_MICROS = {"timestamp[s": (1_000_000, 1), "timestamp[ms": (1_000, 1), "timestamp[us": (1, 1), "timestamp[ns": (1, 1_000),
+           "date32[day": (86_400_000_000, 1)}  # fmt: skip

@@ -1,7 +1,8 @@
 """The datasets of a step in OpenLineage terms: what it reads and what it writes, with their facets.
 
-A source is named by where it physically is (``file`` and an absolute path, or ``s3://bucket`` and a key prefix), a view by
-its project and name, with the physical address as a symlink.
+A source is named by where it physically is (``file`` and an absolute path, ``s3://bucket`` and a key prefix, or
+``postgres://host:port`` and ``database.schema.table``); one that is made of others by those it is made of. A view is named
+by its project and name, with the physical address as a symlink.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from openlineage.client.facet_v2 import (
     tags_dataset,
 )
 
-from fstore.definitions.source import Source, source_kind
+from fstore.connections import table_address
+from fstore.definitions.source import PhysicalSource, PostgresSource, physical_sources, source_kind
 from fstore.lineage.run import LineageRun, Quality, view_namespace
 from fstore.plan.steps import EVENT_TIMESTAMP, ColumnEdge, DimensionInput, EventInput, HistoryInput, SnapshotInput
 from fstore.types import Column
@@ -48,6 +50,13 @@ def physical_address(path: str, root: str) -> Address:
     return "file", str(Path(root) / local)
 
 
+def source_address(run: LineageRun, source: PhysicalSource) -> Address:
+    """Return the namespace and name of files, or of a table of a database."""
+    if isinstance(source, PostgresSource):
+        return run.table_addresses.get(source.name) or table_address(source, None)
+    return physical_address(source.path, run.root)
+
+
 def input_datasets(run: LineageRun) -> list[InputDataset]:
     """Return the sources and upstream views of a step, each once, in input order; last the audited rows, if any.
 
@@ -58,12 +67,14 @@ def input_datasets(run: LineageRun) -> list[InputDataset]:
     for item in run.step.inputs:
         match item:
             case EventInput(source=source) | DimensionInput(source=source):
-                namespace, name = physical_address(source.path, run.root)
-                facets = _source_facets(source, run.source_columns.get(source.name, ()))
+                found = [
+                    (source_address(run, leaf), _source_facets(leaf, run.source_columns.get(leaf.name, ())))
+                    for leaf in physical_sources(source)
+                ]
             case SnapshotInput(view=view) | HistoryInput(view=view):
-                namespace, name = view_namespace(run.step.project), view
-                facets = _upstream_facets(item, run.versions.get(view))
-        seen.setdefault((namespace, name), InputDataset(namespace=namespace, name=name, facets=facets))
+                found = [((view_namespace(run.step.project), view), _upstream_facets(item, run.versions.get(view)))]
+        for (namespace, name), facets in found:
+            seen.setdefault((namespace, name), InputDataset(namespace=namespace, name=name, facets=facets))
     datasets = list(seen.values())
     if run.quality is not None:
         datasets.append(_audited(run, run.quality))
@@ -103,10 +114,15 @@ def output_dataset(run: LineageRun) -> OutputDataset:
     )
 
 
-def _source_facets(source: Source, columns: tuple[Column, ...]) -> dict[str, DatasetFacet]:
+def _source_facets(source: PhysicalSource, columns: tuple[Column, ...]) -> dict[str, DatasetFacet]:
+    is_table = isinstance(source, PostgresSource)
+    real = {shown: column for column, shown in source.renamed.items()}
+    columns = tuple(Column(name=real.get(column.name, column.name), type=column.type) for column in columns)
     facets: dict[str, DatasetFacet] = {
-        "datasetType": dataset_type_dataset.DatasetTypeDatasetFacet(datasetType="FILE"),
-        "storage": storage_dataset.StorageDatasetFacet(storageLayer="files", fileFormat=source_kind(source)),
+        "datasetType": dataset_type_dataset.DatasetTypeDatasetFacet(datasetType="TABLE" if is_table else "FILE"),
+        "storage": storage_dataset.StorageDatasetFacet(
+            storageLayer="postgres" if is_table else "files", fileFormat=None if is_table else source_kind(source)
+        ),
         "symlinks": symlinks_dataset.SymlinksDatasetFacet(
             identifiers=[symlinks_dataset.Identifier(namespace="fstore", name=source.name, type="SOURCE")]
         ),
@@ -148,13 +164,14 @@ def _output_columns(run: LineageRun) -> Iterator[tuple[str, str | None, str]]:
 
 
 def _column_lineage(run: LineageRun) -> dict[str, column_lineage_dataset.Fields]:
-    sources = {item.source.name: item.source for item in run.step.inputs if isinstance(item, EventInput | DimensionInput)}
+    read = [item.source for item in run.step.inputs if isinstance(item, EventInput | DimensionInput)]
+    sources = {leaf.name: leaf for source in read for leaf in physical_sources(source)}
     edges: dict[str, list[column_lineage_dataset.InputField]] = {feature.name: [] for feature in run.step.features}
     for edge in run.step.lineage:
         if edge.kind == "view":
             namespace, name = view_namespace(run.step.project), edge.dataset
         else:
-            namespace, name = physical_address(sources[edge.dataset].path, run.root)
+            namespace, name = source_address(run, sources[edge.dataset])
         field = column_lineage_dataset.InputField(
             namespace=namespace, name=name, field=edge.column, transformations=[_transformation(edge)]
         )

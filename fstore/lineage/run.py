@@ -59,7 +59,8 @@ class LineageRun(msgspec.Struct, frozen=True, kw_only=True):
     ``at`` is the event's time. ``root`` is the project's directory, from which relative source paths and module paths
     resolve. ``engine`` is the engine's name and version (``DuckDB 2.0.0``). ``versions`` are the pinned publication
     sequences of upstream views, ``sequence`` that of the attempt's own publication. ``location`` is the URL of the
-    directory that holds the view's files. ``source_columns`` are the columns of sources by name, as far as recorded.
+    directory that holds the view's files. ``source_columns`` are the columns of sources by name, as far as recorded,
+    ``table_addresses`` the name space and name of those that are tables of a database.
     """
 
     step: Step
@@ -71,6 +72,7 @@ class LineageRun(msgspec.Struct, frozen=True, kw_only=True):
     parent: ParentRun | None = None
     versions: Mapping[str, int] = {}
     source_columns: Mapping[str, tuple[Column, ...]] = {}
+    table_addresses: Mapping[str, tuple[str, str]] = {}
     location: str = ""
     files: tuple[DataFile, ...] | None = None
     quality: Quality | None = None

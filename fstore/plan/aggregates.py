@@ -10,24 +10,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 from graphlib import CycleError, TopologicalSorter
+from typing import Literal
 
 import msgspec
 
-from fstore.definitions.aggregation import Aggregation, Scalar
+from fstore.definitions.aggregation import COUNTS, LIFETIME, Aggregation, Scalar
 from fstore.definitions.expression import Expression
 from fstore.definitions.feature_view import View, feature_names
 from fstore.definitions.location import Located
 from fstore.definitions.problems import Reporter
 from fstore.definitions.source import Source
-from fstore.errors import did_you_mean, listing
 from fstore.interval import parse_duration
-from fstore.plan.audits import fits_type, sql_literal
-from fstore.plan.columns import UNSUPPORTED, find_column
+from fstore.plan.aggregate_types import Operands
+from fstore.plan.audits import fits_type
+from fstore.plan.columns import find_column
 from fstore.plan.fingerprint import ViewIdentity, aggregate_fingerprint, expression_fingerprint
-from fstore.plan.inference import Untyped, infer_type, sql_type
+from fstore.plan.inference import Untyped, infer_type
+from fstore.plan.parts import value_over_nothing
 from fstore.plan.sql import ScalarSql, SqlProblem, parse_scalar, quoted, render_scalar
 from fstore.plan.steps import ColumnEdge, Feature
-from fstore.plan.windows import WindowExpression, WindowFeature
+from fstore.plan.window_features import WindowExpression, WindowFeature, typed
 from fstore.types import parse_type
 
 
@@ -35,15 +37,12 @@ class Aggregates(msgspec.Struct, frozen=True, kw_only=True):
     """The compiled members of an aggregate view.
 
     ``features`` are in the order of the class body, ``expressions`` in an order in which each reads only what is before it.
-    ``columns`` are the source's columns that are read beside keys and time. ``window`` is the longest one.
     """
 
     features: tuple[Feature, ...]
     windows: tuple[WindowFeature, ...]
     expressions: tuple[WindowExpression, ...]
-    columns: tuple[str, ...]
     lineage: tuple[ColumnEdge, ...]
-    window: timedelta
 
 
 class AggregateMembers:
@@ -56,7 +55,6 @@ class AggregateMembers:
         self.windows: dict[str, WindowFeature] = {}
         self.expressions: dict[str, WindowExpression] = {}
         self.edges: dict[str, dict[str, ColumnEdge]] = {}
-        self.used: dict[str, None] = {}
 
     def compile(self) -> Aggregates | None:
         """Return the compiled members; None when one has a problem (all of them are reported)."""
@@ -75,9 +73,7 @@ class AggregateMembers:
             features=tuple(self.features[name] for name in order),
             windows=tuple(self.windows.values()),
             expressions=tuple(self.expressions.values()),
-            columns=tuple(self.used),
             lineage=tuple(self._all_edges(order)),
-            window=max(feature.window for feature in self.windows.values()),
         )
 
     def _reporter(self, name: str, member: Located) -> Reporter:
@@ -87,13 +83,29 @@ class AggregateMembers:
 
     def _aggregation(self, attribute: str, member: Aggregation, report: Reporter) -> None:
         """Compile an aggregate over all of its windows."""
-        argument = self._argument(member, report)
-        result = self._result_type(member, argument, report)
+        read = Operands(member, self.source, self.columns, report)
+        result = read.result_type()
         fill = self._fill(member, result, report)
-        sql = None if argument is None else render_scalar(argument, self._spelling())
-        for window, name in feature_names(attribute, member).items():
+        argument = read.argument
+        columns = tuple(dict.fromkeys(column for operand in read.every for column in operand.columns))
+        for text, name in feature_names(attribute, member).items():
             compiled = WindowFeature(
-                name=name, function=member.function, argument=sql, window=parse_duration(str(window)), fill=fill, type=result
+                name=name,
+                function=member.function,
+                argument=None if argument is None else argument.sql,
+                argument_type=None if argument is None or argument.type is None else str(argument.type),
+                where=None if read.where is None else read.where.sql,
+                by=None if read.by is None else read.by.sql,
+                order_by=None if read.order_by is None else read.order_by.sql,
+                limit=member.limit,
+                edges=tuple(float(edge) for edge in member.edges),
+                percentile=member.percentile,
+                half_life=None if member.half_life is None else parse_duration(member.half_life),
+                window=None if text == LIFETIME else parse_duration(str(text)),
+                offset=timedelta() if member.offset is None else parse_duration(member.offset),
+                fill=fill,
+                type=result,
+                columns=columns,
             )
             self.windows[name] = compiled
             self.features[name] = Feature(
@@ -103,64 +115,12 @@ class AggregateMembers:
                 description=member.description,
                 pii=member.pii,
             )
-            self.edges[name] = self._source_edges(name, argument)
-
-    def _argument(self, member: Aggregation, report: Reporter) -> ScalarSql | None:
-        """Parse an aggregate's argument and check its columns."""
-        if member.argument is None:
-            return None
-        try:
-            argument = parse_scalar(member.argument)
-        except SqlProblem as problem:
-            report.add(problem.problem, problem.fix)
-            return None
-        for name in argument.columns:
-            real = name if self.columns is None else find_column(name, self.columns)
-            if real is None:
-                known = listing(self.columns or ())
-                report.add(f"reads column {name!r}, which source {self.source.name!r} does not have: {known}.",
-                           did_you_mean(name, self.columns or ()))  # fmt: skip
-            else:
-                self.used[real] = None
-        return argument
-
-    def _spelling(self) -> dict[str, str]:
-        return {name.lower(): name for name in self.columns or ()}
-
-    def _result_type(self, member: Aggregation, argument: ScalarSql | None, report: Reporter) -> str | None:
-        """Return the type of an aggregate; None when it hangs on an unknown schema, or after a problem."""
-        if member.function == "count":
-            return "int64"
-        if argument is None or any(self.columns is not None and find_column(name, self.columns) is None
-                                   for name in argument.columns):  # fmt: skip
-            return None
-        types = {name.lower(): None if text.startswith(UNSUPPORTED) else text for name, text in (self.columns or {}).items()}
-        unsupported = [name for name in argument.columns if self.columns is not None and types[name.lower()] is None]
-        try:
-            found = infer_type(argument.tree, types)
-        except Untyped as error:
-            report.add(f"has {argument.text!r}, and the type of {error.part} cannot be told.",
-                       f"Write CAST({error.part} AS DOUBLE), or whatever its type is.")  # fmt: skip
-            return None
-        if found is None:
-            if unsupported:
-                kind = (self.columns or {})[find_column(unsupported[0], self.columns or {}) or ""]
-                report.add(f"reads column {unsupported[0]!r} of type {kind}.", "Cast it to one of the types of fstore.")
-            return None if member.function != "avg" else "float64"
-        if member.function not in ("sum", "avg"):
-            return str(found)
-        if not found.is_numeric:
-            report.add(f"takes {member.function} of {argument.text!r}, which has type {found}.",
-                       "Use a number, or CAST(… AS INTEGER).")  # fmt: skip
-            return None
-        if member.function == "avg" or found.is_float:
-            return "float64"
-        return f"decimal(38,{found.scale})" if found.name == "decimal" else "int64"
+            self.edges[name] = self._source_edges(name, read)
 
     def _fill(self, member: Aggregation, type: str | None, report: Reporter) -> Scalar:
         """Return the value that replaces null, as a value of the feature's type."""
         fill = member.fill_value
-        if fill is None or type is None or member.function == "count":
+        if fill is None or type is None or member.function in COUNTS:
             return fill
         parsed = parse_type(type)
         if parsed.is_integer and isinstance(fill, float) and fill.is_integer():
@@ -171,14 +131,18 @@ class AggregateMembers:
             report.add(f"fills with {fill!r}, and its type is {type}.", f"Use a value of type {type}.")
         return fill
 
-    def _source_edges(self, feature: str, argument: ScalarSql | None) -> dict[str, ColumnEdge]:
-        columns = [self.source.event_time or ""] if argument is None else argument.columns
-        real = [self._spelling().get(name.lower(), name) for name in columns]
-        return {name: self._edge(feature, name) for name in real}
+    def _source_edges(self, feature: str, read: Operands) -> dict[str, ColumnEdge]:
+        """Return the columns that a feature is made of; those that only choose or order events are indirect."""
+        time = find_column(self.source.event_time or "", self.columns or {}) or self.source.event_time or ""
+        direct = [time] if read.argument is None else read.argument.columns
+        edges = {name: self._edge(feature, name, "TRANSFORMATION") for item in read.every for name in item.columns}
+        return edges | {name: self._edge(feature, name) for name in direct}
 
-    def _edge(self, feature: str, column: str) -> ColumnEdge:
+    def _edge(
+        self, feature: str, column: str, transformation: Literal["TRANSFORMATION", "AGGREGATION"] = "AGGREGATION"
+    ) -> ColumnEdge:
         return ColumnEdge(
-            feature=feature, kind="source", dataset=self.source.name, column=column, transformation="AGGREGATION"
+            feature=feature, kind="source", dataset=self.source.name, column=column, transformation=transformation
         )
 
     # -- expressions --------------------------------------------------------------------------------------------------
@@ -250,14 +214,9 @@ class AggregateMembers:
 def compile_empty_row(aggregates: Aggregates) -> str:
     """Return a SELECT without FROM that gives every feature's value for a key without any event."""
     values = [
-        f"{_typed(sql_literal(0 if feature.function == 'count' else feature.fill), feature.type)} AS {quoted(feature.name)}"
-        for feature in aggregates.windows
+        f"{typed(value_over_nothing(feature), feature.type)} AS {quoted(feature.name)}" for feature in aggregates.windows
     ]
     sql = f"SELECT {', '.join(values)}"
     for expression in aggregates.expressions:
-        sql = f"SELECT *, {_typed(f'({expression.sql})', expression.type)} AS {quoted(expression.name)}\nFROM ({sql})"
+        sql = f"SELECT *, {typed(f'({expression.sql})', expression.type)} AS {quoted(expression.name)}\nFROM ({sql})"
     return f"SELECT {', '.join(quoted(feature.name) for feature in aggregates.features)}\nFROM ({sql})"
-
-
-def _typed(sql: str, type: str | None) -> str:
-    return sql if type is None else f"CAST({sql} AS {sql_type(parse_type(type))})"

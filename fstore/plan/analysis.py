@@ -174,7 +174,9 @@ def _outputs(tree: exp.Query) -> tuple[str, ...] | None:
 def _lineage(tree: exp.Query) -> dict[str, Node]:
     """Return the lineage of every output column, by lower-case name."""
     try:
-        nodes: dict[str, Node] = lineage(None, tree, {}, scope=build_scope(tree), dialect="duckdb", trim_selects=False)
+        nodes: dict[str, Node] = lineage(
+            None, tree, {}, scope=build_scope(tree), dialect="duckdb", trim_selects=False, copy=False
+        )
     except _BEYOND_THE_TRACER:
         return {}
     return {name.lower(): node for name, node in nodes.items()}

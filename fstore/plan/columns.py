@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 
 from fstore.definitions.entity import Entity
 from fstore.definitions.problems import Reporter
-from fstore.definitions.source import Source
+from fstore.definitions.source import CompositeSource, Source
 from fstore.errors import did_you_mean, listing
+from fstore.plan.composite_sources import check_composite
 from fstore.plan.steps import EVENT_TIMESTAMP, DimensionInput, EventInput, HistoryInput, SnapshotInput, StepInput
 from fstore.types import Column, parse_type
 
@@ -32,7 +33,9 @@ def source_columns(source: Source, schemas: Schemas) -> dict[str, str] | None:
     """Return a source's columns and types: recorded, else declared, else None."""
     if source.name in schemas:
         return dict(schemas[source.name])
-    return {name: str(parse_type(text)) for name, text in source.schema.items()} if source.schema else None
+    if isinstance(source, CompositeSource) or not source.schema:
+        return None
+    return {source.renamed.get(name, name): str(parse_type(text)) for name, text in source.schema.items()}
 
 
 def relation_columns(item: StepInput, schemas: Schemas) -> tuple[str, ...] | None:
@@ -52,11 +55,13 @@ def find_column(name: str, columns: Mapping[str, object]) -> str | None:
 
 
 def check_source(source: Source, schemas: Schemas, report: Reporter) -> bool:
-    """Report the times and keys that a source names and does not have, or has with another type."""
+    """Report the times and keys that a source names and does not have, or has with another type, and SQL that is wrong."""
+    before = len(report.problems)
+    if isinstance(source, CompositeSource):
+        check_composite(source, lambda member: source_columns(member, schemas), report)
     columns = source_columns(source, schemas)
     if columns is None:
-        return True
-    before = len(report.problems)
+        return len(report.problems) == before
     for setting, name in (("event_time", source.event_time), ("updated_at", source.updated_at)):
         if name is None:
             continue
@@ -65,7 +70,8 @@ def check_source(source: Source, schemas: Schemas, report: Reporter) -> bool:
             _report_missing(f"has {setting} {name!r}", name, columns, report)
         elif columns[real] not in ("timestamp", "date"):
             report.add(f"has {setting} {name!r} of type {columns[real]}, where a timestamp is expected.",
-                       'Store it as a timestamp, or declare its type: schema={…: "timestamp"}.')  # fmt: skip
+                       "Convert it in its SQL." if isinstance(source, CompositeSource)
+                       else 'Store it as a timestamp, or declare its type: schema={…: "timestamp"}.')  # fmt: skip
     for key in source.keys or ():
         if find_column(key, columns) is None:
             _report_missing(f"has key {key!r}", key, columns, report)

@@ -9,14 +9,18 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from graphlib import CycleError, TopologicalSorter
 
+from fstore.definitions.expression import Expression
 from fstore.definitions.feature_view import View
 from fstore.definitions.problems import Reporter
 from fstore.definitions.project import Problem
 
 
 def upstream_views(view: View) -> list[str]:
-    """Return the names of the views that a view reads, each once, in input order."""
-    return list(dict.fromkeys(item.name for item in view.inputs if item.kind == "view"))
+    """Return the names of the views that a view reads, each once: those of its inputs, then those its expressions bind."""
+    read = [item.name for item in view.inputs if item.kind == "view"]
+    bound = [item.view for member in view.members.values() if isinstance(member, Expression)
+             for item in member.features.values()]  # fmt: skip
+    return list(dict.fromkeys([*read, *bound]))
 
 
 def with_upstream(views: Mapping[str, View], names: Iterable[str]) -> set[str]:

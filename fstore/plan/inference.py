@@ -49,6 +49,8 @@ def sql_type(type: DataType) -> str:
     """Return the name of a type in DuckDB's SQL."""
     if type.name == "decimal":
         return f"DECIMAL({type.precision},{type.scale})"
+    if type.name == "map" and type.item is not None:
+        return f"MAP(VARCHAR, {sql_type(type.item)})"
     if type.item is not None:
         return f"{sql_type(type.item)}[{type.size}]" if type.name == "vector" else f"{sql_type(type.item)}[]"
     return _SQL_NAMES[type.name]

@@ -8,7 +8,7 @@ those it declares). Runs nothing; a Python function's columns are taken at its w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Literal
 
 import msgspec
@@ -18,6 +18,8 @@ from fstore.definitions.feature_view import PythonFunction, View
 from fstore.definitions.problems import Reporter
 from fstore.errors import did_you_mean, listing
 from fstore.plan.analysis import Relations, Traced, referenced_names, unknown_columns, unknown_tables
+from fstore.plan.binding import Bind, bound_columns, bound_type, check_declared, relation_types, unnamed_type
+from fstore.plan.columns import Schemas, relation_columns, source_columns
 from fstore.plan.fingerprint import ViewIdentity, input_identity, python_fingerprint, sql_fingerprint
 from fstore.plan.sql import SelectSql, SqlProblem, parse_select, quoted
 from fstore.plan.steps import (
@@ -60,9 +62,11 @@ def declared_fields(view: View) -> DeclaredFields:
 class SqlOutputs:
     """Checks the SELECT of a SQL view and works out what it gives."""
 
-    def __init__(self, view: View, identity: ViewIdentity, inputs: Sequence[StepInput], relations: Relations,
+    def __init__(self, view: View, identity: ViewIdentity, inputs: Sequence[StepInput], schemas: Schemas, bind: Bind | None,
                  report: Reporter) -> None:  # fmt: skip
-        self.view, self.identity, self.inputs, self.relations, self.report = view, identity, inputs, relations, report
+        self.view, self.identity, self.inputs, self.report = view, identity, inputs, report
+        self.relations: Relations = {item.alias: relation_columns(item, schemas) for item in inputs}
+        self.schemas, self.bind = schemas, bind
 
     def compile(self, declared: DeclaredFields, upstream: Mapping[str, Step]) -> Outputs | None:
         """Return what the view gives; None when there is a problem (all of them are reported)."""
@@ -81,6 +85,9 @@ class SqlOutputs:
         self._check_outputs(traced, declared, own_times=own_times)
         if len(self.report.problems) > before:
             return None
+        types = self._types(select, declared)
+        if len(self.report.problems) > before:
+            return None
         kind: Literal["snapshot", "event"] = "event" if own_times else "snapshot"
         identity = msgspec.structs.replace(self.identity, kind=kind)
         names_read = referenced_names(select)
@@ -88,8 +95,8 @@ class SqlOutputs:
         features = tuple(
             Feature(
                 name=name,
-                type=str(parse_type(field.type)),
-                fingerprint=sql_fingerprint(identity, name, field.type, select.text, identities),
+                type=types[name],
+                fingerprint=sql_fingerprint(identity, name, field.type or "", select.text, identities),
                 description=field.description,
                 pii=field.pii,
             )
@@ -102,6 +109,43 @@ class SqlOutputs:
 
     def _keys(self) -> list[str]:
         return [key.name for key in self.identity.keys]
+
+    def _types(self, select: SelectSql, declared: DeclaredFields) -> dict[str, str | None]:
+        """Return the type of every feature: declared, else what the engine says that the SQL gives, if it can be asked."""
+        fields = declared.fields.items()
+        types = {name: None if field.type is None else str(parse_type(field.type)) for name, field in fields}
+        names = referenced_names(select)
+        known = {item.alias: relation_types(item, self.schemas, names) for item in self.inputs}
+        relations = {alias: columns for alias, columns in known.items() if columns is not None}
+        if self.bind is None or len(relations) < len(known):
+            self._report_untold(declared, names)
+            return types
+        bound = bound_columns(self.bind, select.text, relations, select.parameters, self.report)
+        given = {name.lower(): text for name, text in (bound or {}).items()}
+        for name, field in fields:
+            report = self.report.about(self.report.subject, field.location)
+            if name.lower() not in given:
+                continue  # the columns were compared before, as far as they are known
+            if field.type is None:
+                types[name] = bound_type(name, given[name.lower()], report)
+            else:
+                check_declared(name, types[name] or "", given[name.lower()], report)
+        return types
+
+    def _report_untold(self, declared: DeclaredFields, names: Set[str] | None) -> None:
+        """Report features without a type whose SQL reads a column that the engine cannot be asked with."""
+        for item in self.inputs:
+            columns = source_columns(item.source, self.schemas) if isinstance(item, EventInput | DimensionInput) else None
+            column = None if columns is None else unnamed_type(columns, names)
+            if columns is None or column is None:
+                continue
+            for name, field in declared.fields.items():
+                if field.type is None:
+                    self.report.add(
+                        f"declares {name!r} without a type, which cannot be told: its SQL reads column {column!r} of input "
+                        f"{item.alias!r}, of type {columns[column]}.", 'Write its type, such as feature("float64").',
+                        at=field.location)  # fmt: skip
+            return
 
     def _check_references(self, select: SelectSql) -> None:
         """Report tables and columns that are not there, and inputs that nothing reads."""
@@ -180,8 +224,8 @@ def compile_python_outputs(
     features = tuple(
         Feature(
             name=name,
-            type=str(parse_type(field.type)),
-            fingerprint=python_fingerprint(identity, name, field.type, function, identities),
+            type=str(parse_type(field.type or "")),
+            fingerprint=python_fingerprint(identity, name, field.type or "", function, identities),
             description=field.description,
             pii=field.pii,
         )

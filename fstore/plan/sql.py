@@ -8,7 +8,6 @@ Runs nothing and knows no data.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
@@ -17,6 +16,8 @@ from sqlglot import exp
 from sqlglot.dialects.duckdb import DuckDB
 from sqlglot.errors import ParseError, TokenError
 from sqlglot.tokenizer_core import Token, TokenType
+
+from fstore.plan.canonical import canonical_sql as canonical_sql  # noqa: PLC0414  (explicitly re-exported)
 
 CHANGING = frozenset({
     "random", "setseed", "uuid", "uuidv4", "uuidv7", "gen_random_uuid", "now", "today", "get_current_time",
@@ -48,7 +49,6 @@ _AGGREGATES = frozenset({
     "stddev_samp", "string_agg", "sum", "sumkahan", "var_pop", "var_samp", "variance",
 })  # fmt: skip
 _TABLE_FUNCTIONS = (exp.GenerateSeries, exp.GenerateDateArray, exp.GenerateTimestampArray)
-_PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TEXT_TOKENS = frozenset(kind for kind in TokenType if kind.name.endswith("STRING"))
 _DIALECT = DuckDB()
 
@@ -87,27 +87,6 @@ class SelectSql(msgspec.Struct, frozen=True, kw_only=True):
 def quoted(name: str) -> str:
     """Return an identifier in double quotes."""
     return '"' + name.replace('"', '""') + '"'
-
-
-def canonical_sql(text: str) -> str:
-    """Return SQL in one spelling: the same for any whitespace, comments and letter case outside of strings.
-
-    Every token counts otherwise, so that two texts with different meanings never become the same. Text that is not even
-    made of tokens is returned as it is.
-    """
-    try:
-        tokens = _tokens(text)
-    except SqlProblem:
-        return text
-    return " ".join(_canonical_token(token, text) for token in tokens)
-
-
-def _canonical_token(token: Token, text: str) -> str:
-    raw = text[token.start : token.end + 1]
-    if token.token_type == TokenType.IDENTIFIER:
-        name = token.text.lower()
-        return name if _PLAIN_NAME.fullmatch(name) else quoted(name)
-    return raw if token.token_type in _TEXT_TOKENS else raw.lower()
 
 
 @lru_cache(maxsize=8192)

@@ -17,12 +17,17 @@ from fstore.definitions.aggregation import Scalar
 from fstore.definitions.checks import CheckKind, Severity
 from fstore.definitions.feature_view import PythonFunction
 from fstore.definitions.project import Problem as Problem  # noqa: PLC0414  (explicitly re-exported)
+from fstore.definitions.references import ResolvedFeature
 from fstore.definitions.source import Source
 from fstore.interval import Schedule
 from fstore.types import Column
 
 EVENT_TIMESTAMP = "event_timestamp"
 """The time column of every published row: the interval's end for snapshot views, the row's own instant for event views."""
+
+
+Value = Scalar | tuple[Scalar, ...]
+"""The value of a feature in its view's empty row: a constant, a list of constants, or null."""
 
 
 class Feature(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,7 +40,7 @@ class Feature(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     type: str | None
     fingerprint: str
-    empty: Scalar = None
+    empty: Value = None
     description: str = ""
     pii: bool = False
 
@@ -168,18 +173,92 @@ class _Step(msgspec.Struct, frozen=True, kw_only=True):
         return (*self.keys, Column(name=EVENT_TIMESTAMP, type="timestamp"), *typed)
 
 
+class TileState(msgspec.Struct, frozen=True, kw_only=True):
+    """A mergeable aggregate of the events of a tile: one column of the tiles' files.
+
+    ``name`` is the column. It and ``identity`` say what the state is of any tile: source, keys, sub-key, filter, argument
+    and aggregate. ``dataset`` is the name under which the ledger logs the state of tiles of one length, so that views that
+    need the same share it. ``type`` is a type of DuckDB's SQL. ``aggregate`` is SQL over a tile's events, which reads
+    ``columns`` of the source; ``merge`` is SQL over column ``name`` of finer tiles. Where SQL ``inexact`` is true of a
+    tile's state, it is made once more by ``again``, which may read the first state as ``name`` beside the events.
+    Where ``centre`` is not empty, ``merge`` reads the value that it gives for any of the rows, as column ``centre <name>``.
+    """
+
+    name: str
+    identity: str
+    dataset: str
+    type: str
+    aggregate: str
+    merge: str
+    columns: tuple[str, ...] = ()
+    inexact: str = ""
+    again: str = ""
+    centre: str = ""
+
+
+class TileSet(msgspec.Struct, frozen=True, kw_only=True):
+    """Tiles that a view of aggregates reads as relation ``relation``: states per key (and sub-key) and stretch of time.
+
+    Tile ``n`` covers ``[n * length, (n + 1) * length)`` since 1970 in UTC. ``edges`` are the distances before an interval's
+    end at which a window begins or ends: each is an edge of tiles. ``sub`` is a SQL scalar over the source's columns
+    ``sub_columns`` by which the events of a key are split, null ones being left out (None: not split). ``coarse`` is the
+    length of a second level that is merged from the first, None where windows are short. ``back`` is how long before an
+    interval's end its oldest tile begins, None for as long as there are events. ``identity`` says what source, keys and
+    sub-key are.
+    """
+
+    relation: str
+    events: EventInput
+    keys: tuple[str, ...]
+    length: timedelta
+    coarse: timedelta | None
+    back: timedelta | None
+    edges: tuple[timedelta, ...]
+    states: tuple[TileState, ...]
+    identity: str
+    sub: str | None = None
+    sub_columns: tuple[str, ...] = ()
+
+    @property
+    def group(self) -> str:
+        """The name under which the ledger logs making tiles of this length, of whatever states."""
+        return tile_dataset(self.identity, self.length)
+
+
+def tile_dataset(identity: str, length: timedelta) -> str:
+    """Return the name of what has an identity, for tiles of one length."""
+    return f"tiles:{fingerprint_of(identity, length // timedelta(microseconds=1))}"
+
+
 class AggregateStep(_Step, frozen=True, kw_only=True, tag="aggregate"):
     """Windowed aggregates of one event source, for many intervals in one query.
 
-    ``sql`` reads relations ``events`` (the source's columns; rows without a null key or time, ``event_time`` as an instant)
-    and ``intervals(interval_start, interval_end)``, and gives the key columns, ``event_timestamp`` and the features, one row
-    per interval and key that has an event in the longest window. ``single_sql`` gives
-    the same for exactly one interval, faster. ``empty_sql`` is a SELECT without FROM that gives the
-    features of the view's empty row; its values are kept in ``Feature.empty`` by :func:`with_empty_row`.
+    ``sql`` reads the relations of ``tiles`` and ``intervals(interval_start, interval_end)``, and gives the key columns,
+    ``event_timestamp`` and the features, one row per interval and key that has an event between the earliest beginning and
+    the latest end of the view's windows. A relation of tiles has the key columns, ``tile_sub`` where tiles are split,
+    ``tile_start``, ``event_timestamp`` (the tile's end) and the states; tiles of different length do not overlap, and a
+    state that a row lacks is null. ``single_sql`` gives the same for exactly one interval, faster. ``empty_sql`` is a
+    SELECT without FROM that gives the features of the view's empty row; its values are kept in ``Feature.empty`` by
+    :func:`with_empty_row`.
     """
 
     sql: str
     single_sql: str = ""
+    empty_sql: str = ""
+    tiles: tuple[TileSet, ...] = ()
+
+
+class CompositeStep(_Step, frozen=True, kw_only=True, tag="composite"):
+    """Expressions over own aggregates and over snapshots of other views, for many intervals in one query.
+
+    ``own`` computes the view's own aggregates (None where it has no source). ``sql`` reads its rows as ``own``, and for each
+    snapshot input ``snapshot<n>`` the view's published rows and ``ends<n>(interval_end, snapshot_end)``, which says which
+    snapshot an interval reads; it gives the key columns, ``event_timestamp`` and the features. ``empty_sql`` gives the
+    features of the empty row; its values are kept in ``Feature.empty`` by :func:`with_empty_row`.
+    """
+
+    sql: str
+    own: AggregateStep | None = None
     empty_sql: str = ""
 
 
@@ -200,18 +279,45 @@ class PythonStep(_Step, frozen=True, kw_only=True, tag="python"):
     function: PythonFunction
 
 
-Step = AggregateStep | SqlStep | PythonStep
+Step = AggregateStep | CompositeStep | SqlStep | PythonStep
 """The closed union of steps."""
 
 
 class PlannedService(msgspec.Struct, frozen=True, kw_only=True):
-    """A feature service, its references resolved to full feature names (``view:feature``) in order."""
+    """A feature service, its references resolved to single features, in order and each once."""
 
     name: str
-    features: tuple[str, ...]
+    references: tuple[ResolvedFeature, ...]
     owner: str = ""
     description: str = ""
     tags: dict[str, str] = {}
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The full names of the features (``view:feature``), each once, whatever they are joined as."""
+        return tuple(dict.fromkeys(reference.full_name for reference in self.references))
+
+
+class PlannedOnDemand(msgspec.Struct, frozen=True, kw_only=True):
+    """A feature that is computed when it is read.
+
+    Its inputs are columns by the names that its author gave them: ``request`` values, and stored ``features``. ``sql`` is an
+    expression over columns named by the text of a reference or :func:`request_column` (None for a ``function``, which takes
+    whole columns). ``type`` is None until the types of what it
+    reads are known. ``fingerprint`` covers what it reads.
+    """
+
+    name: str
+    type: str | None
+    request: tuple[Column, ...]
+    features: dict[str, ResolvedFeature]
+    fingerprint: str
+    module: str
+    line: int
+    sql: str | None = None
+    function: PythonFunction | None = None
+    description: str = ""
+    pii: bool = False
 
 
 class PlannedEntity(msgspec.Struct, frozen=True, kw_only=True):
@@ -229,7 +335,20 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     entities: tuple[PlannedEntity, ...] = ()
     steps: tuple[Step, ...] = ()
     services: tuple[PlannedService, ...] = ()
+    on_demand: tuple[PlannedOnDemand, ...] = ()
     problems: tuple[Problem, ...] = ()
+
+
+def request_column(column: Column) -> str:
+    """Return the name of the column that holds a request value of a type: two features may want it as different ones."""
+    return f"request:{column.name}:{column.type}"
+
+
+def own_aggregates(step: Step) -> AggregateStep | None:
+    """Return the step of a view's own aggregates, which reads tiles: the step itself, or a part of a composite one."""
+    if isinstance(step, CompositeStep):
+        return step.own
+    return step if isinstance(step, AggregateStep) else None
 
 
 def encode_step(step: Step) -> str:
@@ -242,9 +361,12 @@ def decode_step(text: str | bytes) -> Step:
     return msgspec.json.decode(text, type=Step)  # type: ignore[no-any-return]
 
 
-def with_empty_row(step: AggregateStep, values: Mapping[str, Scalar]) -> AggregateStep:
+def with_empty_row(
+    step: AggregateStep | CompositeStep, values: Mapping[str, Value | list[Scalar]]
+) -> AggregateStep | CompositeStep:
     """Return a step whose features know their values in the empty row, given by feature name; null where none is given."""
-    features = tuple(msgspec.structs.replace(feature, empty=values.get(feature.name)) for feature in step.features)
+    empty = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    features = tuple(msgspec.structs.replace(feature, empty=empty.get(feature.name)) for feature in step.features)
     return msgspec.structs.replace(step, features=features)
 
 

@@ -29,7 +29,7 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
 
 def compile_timing(view: View, lags: Sequence[timedelta], starts: Sequence[datetime], report: Reporter) -> Timing | None:
     """Return a view's timing; ``lags`` and ``starts`` are those of its inputs. None when there is a problem."""
-    schedule = Schedule.parse(view.schedule or "@daily", view.timezone)
+    schedule = _schedule(view.schedule or "@daily", view.timezone)
     start = parse_instant(view.start) if view.start is not None else max(starts, default=None)
     end = parse_instant(view.end) if view.end is not None else None
     ttl = parse_duration(view.ttl) if view.ttl is not None else None
@@ -50,6 +50,11 @@ def compile_timing(view: View, lags: Sequence[timedelta], starts: Sequence[datet
     if len(report.problems) > before:
         return None
     return Timing(schedule=schedule, start=start, end=end, lag=lag, ttl=ttl)
+
+
+@lru_cache(maxsize=1024)
+def _schedule(text: str, timezone: str) -> Schedule:
+    return Schedule.parse(text, timezone)
 
 
 @lru_cache(maxsize=1024)

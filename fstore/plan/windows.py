@@ -1,18 +1,11 @@
-"""Windowed aggregates as SQL: many windows over many intervals in one query.
+"""Windowed aggregates as SQL: many windows over many intervals in one query over tiles.
 
-Takes the aggregates and expressions of one view, with arguments that are already checked and quoted, and gives two queries
-over the relations ``events`` and ``intervals``: one for a range of intervals, one for a single interval. They give the same
-rows. Both are DuckDB's SQL and assume a session in UTC. Infers no type, checks no name and runs nothing.
+Takes the aggregates and expressions of one view, with arguments that are already checked and quoted, and gives the tiles
+that they read and two queries over them and ``intervals``: one for a range of intervals, one for a single interval. They
+give the same rows. All are DuckDB's SQL and assume a session in UTC. Infers no type, checks no name and runs nothing.
 
-A range is computed by tiles. The ends of all intervals and the starts of all windows cut time into elementary segments, so
-that every window of every interval is a run of whole segments: days for a daily schedule with windows of days, and something
-irregular where clocks change, a cron skips days or only a few intervals are asked for. Events are aggregated once per key
-and segment into states that merge by addition or comparison, never by subtraction, and each window is a frame of rows over
-the segments of a key. A key has rows only for stretches of time in which some window holds one of its events, so the cost
-follows the number of result rows, however many keys there are and however rarely they act. (Tiling of sliding windows after
-Li et al., "No pane, no gain", SIGMOD Record 34, 2005: panes of unequal length.)
-
-A single interval needs no tiles: it is one GROUP BY with a filter per window.
+Features are taken apart by what splits their tiles: those of whole keys are computed first and say which rows there are,
+each split gives a part that is joined to them.
 """
 
 from __future__ import annotations
@@ -20,145 +13,163 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import assert_never
 
 import msgspec
 
-from fstore.definitions.aggregation import Function, Scalar
-from fstore.interval import MICROSECOND
-from fstore.plan.audits import sql_literal
-from fstore.plan.inference import sql_type
+from fstore.definitions.source import Source
+from fstore.plan.columns import find_column
+from fstore.plan.frames import Frames, within
+from fstore.plan.moments import centred_relation, exact_rows
+from fstore.plan.ordered_lists import listed_rows
+from fstore.plan.parts import Part, final_value, raw_column
+from fstore.plan.scalar_states import presence, recipe
+from fstore.plan.slides import SlideRef
+from fstore.plan.split_windows import compile_split, split_of
 from fstore.plan.sql import quoted
-from fstore.plan.steps import EVENT_TIMESTAMP
-from fstore.plan.tiles import ALL_EVENTS, State, StateRef, range_states, single_states
-from fstore.types import parse_type
+from fstore.plan.steps import EVENT_TIMESTAMP, EventInput, TileSet
+from fstore.plan.tile_grid import coarse_length, tile_length
+from fstore.plan.tile_states import TILE_START, TileDraft
+from fstore.plan.timing import Timing
+from fstore.plan.window_features import Span, WindowExpression, WindowFeature, longest_reach, typed
+from fstore.types import Column
+
+_OWN = "own"
+"""The tiles of whole keys with the names of queries, so that none of the user's meets one of ours."""
 
 
-class WindowFeature(msgspec.Struct, frozen=True, kw_only=True):
-    """One aggregate over one window.
+class Windows(msgspec.Struct, frozen=True, kw_only=True):
+    """The tiles of a view's windows, and the SQL over them: for any number of intervals, and for exactly one.
 
-    ``argument`` is a SQL scalar over the source's columns, None for ``count`` of all events. ``fill`` replaces null.
-    ``type`` is None where the source's schema is unknown: the value then has whatever type DuckDB gives it.
+    Both give the keys, ``event_timestamp`` (the interval's end) and the columns asked for, in any order: a row for each
+    interval and key with an event from the earliest beginning to the latest end of its windows.
     """
 
-    name: str
-    function: Function
-    argument: str | None
-    window: timedelta
-    fill: Scalar = None
-    type: str | None = None
-
-
-class WindowExpression(msgspec.Struct, frozen=True, kw_only=True):
-    """A feature computed from other features of its view, by a SQL scalar over their names."""
-
-    name: str
-    sql: str
-    type: str | None = None
-
-
-class WindowQueries(msgspec.Struct, frozen=True, kw_only=True):
-    """The SQL of a view's windows: ``range`` for any number of intervals, ``single`` for exactly one.
-
-    Both give the keys, ``event_timestamp`` (the interval's end) and the columns asked for: a row for each interval
-    and key with an event in the longest window, in any order.
-    """
-
+    tiles: tuple[TileSet, ...]
     range: str
     single: str
 
 
 def compile_windows(
-    *,
-    keys: Sequence[str],
-    event_time: str,
-    features: Sequence[WindowFeature],
-    expressions: Sequence[WindowExpression] = (),
-    columns: Sequence[str],
-) -> WindowQueries:
+    draft: TileDraft, features: Sequence[WindowFeature], expressions: Sequence[WindowExpression], columns: Sequence[str]
+) -> Windows:
     """Compile aggregates and expressions to the queries that compute ``columns`` (names of either).
 
-    ``expressions`` are in an order in which each reads only features and expressions before it. Relation ``events`` has no
-    null key or time and at least the events of every window. Semantics: a window of length ``w`` at ``t`` covers
-    ``[t - w, t)``; nulls are skipped; NaN is the greatest number; a count over nothing is 0 and all else null, before
-    ``fill``; ``last`` is the newest value that is not null, the greatest of those at the same instant; sums of integers and
-    decimals are exact or an error, averages are their float64 quotient.
+    ``expressions`` are in an order in which each reads only features and expressions before it. Semantics: a window of
+    length ``w`` at ``t`` covers ``[t - w, t)``; nulls are skipped; NaN is the greatest number; counts over nothing are 0
+    and all else null, before ``fill``; sums of integers and decimals are exact or an error, averages are their float64
+    quotient.
     """
-    windows = sorted({feature.window for feature in features}, reverse=True)
-    micros = [window // MICROSECOND for window in windows]
-    arguments = list(dict.fromkeys(feature.argument for feature in features if feature.argument is not None))
-    internal = [f"k{index}" for index in range(len(keys))]
-    source = _source(dict(zip(internal, keys, strict=True)), event_time, arguments)
-    aggregates = [(feature, windows.index(feature.window), _argument(feature, arguments)) for feature in features]
-    needed = list(dict.fromkeys(ref for feature, window, value in aggregates for ref in _states(feature, value, window)))
-    selected = [
-        *(f"{column} AS {quoted(key)}" for column, key in zip(internal, keys, strict=True)),
-        f"interval_end AS {EVENT_TIMESTAMP}",
-        *(f"{_value(feature, value, window)} AS {quoted(feature.name)}" for feature, window, value in aggregates),
-    ]
-    result = [*(quoted(key) for key in keys), EVENT_TIMESTAMP, *(quoted(column) for column in columns)]
+    splits = {feature.name: split_of(feature) for feature in features}
+    whole = [feature for feature in features if splits[feature.name] is None]
+    parts = [_whole_keys(draft, whole, features)]
+    for split in dict.fromkeys(split for split in splits.values() if split is not None):
+        mine = [feature for feature in features if splits[feature.name] == split]
+        split_columns = tuple(dict.fromkeys(column for feature in mine for column in feature.columns))
+        of_split = msgspec.structs.replace(draft, split=split, split_columns=split_columns)
+        parts.append(compile_split(mine, of_split, f"tiles{len(parts)}"))
+    levels = _levels(expressions)
 
-    def features_of(states: str) -> str:
-        sql = _select(selected, states)
-        for level in _levels(expressions):
-            sql = _select(["*", *(f"{_typed(f'({item.sql})', item.type)} AS {quoted(item.name)}" for item in level)], sql)
-        return _select(result, sql)
+    def joined(queries: Sequence[str]) -> str:
+        keys = [f"k{index}" for index in range(len(draft.keys))]
+        sql = queries[0]
+        if len(queries) > 1:
+            using = ", ".join([*keys, "interval_end"])
+            sql = f"SELECT * FROM (\n{sql}\n)" + "".join(
+                f"\nLEFT JOIN (\n{query}\n) USING ({using})" for query in queries[1:]
+            )
+        named = [f"{column} AS {quoted(key)}" for column, key in zip(keys, draft.keys, strict=True)]
+        values = [f"{final_value(feature)} AS {quoted(feature.name)}" for feature in features]
+        sql = _select([*named, f"interval_end AS {EVENT_TIMESTAMP}", *values], sql)
+        for level in levels:
+            sql = _select(["*", *(f"{typed(f'({item.sql})', item.type)} AS {quoted(item.name)}" for item in level)], sql)
+        return _select([*(quoted(key) for key in draft.keys), EVENT_TIMESTAMP, *(quoted(column) for column in columns)], sql)
 
-    return WindowQueries(
-        range=features_of(range_states(source, internal, micros, needed)),
-        single=features_of(single_states(source, internal, micros, needed)),
+    return Windows(
+        tiles=tuple(part.tiles for part in parts),
+        range=joined([part.range for part in parts]),
+        single=joined([part.single for part in parts]),
     )
 
 
-def _source(keys: Mapping[str, str], event_time: str, arguments: Sequence[str]) -> str:
-    """Return the SELECT that renames what is read of the events, so that no name of the user's meets one of ours."""
-    items = [
-        *(f"{quoted(key)} AS {column}" for column, key in keys.items()),
-        f"epoch_us({quoted(event_time)}) AS instant",
-        *(f"{argument} AS a{index}" for index, argument in enumerate(arguments)),
-    ]
-    return f"SELECT {', '.join(items)} FROM events"
+def draft_tiles(
+    source: Source, keys: Sequence[Column], columns: Mapping[str, str], timing: Timing, features: Sequence[WindowFeature]
+) -> TileDraft:
+    """Return what the tiles of a view have in common; ``columns`` are the source's, as far as they are known."""
+    spans = [feature.span for feature in features]
+    distances = [*(span.offset for span in spans), *(span.window for span in spans if span.window is not None)]
+    length = tile_length(timing.schedule, timing.start, distances)
+    time = source.event_time or ""
+    return TileDraft(
+        source=source,
+        keys=tuple(key.name for key in keys),
+        event_time=find_column(time, columns) or time,
+        length=length,
+        coarse=coarse_length(length, longest_reach(spans)),
+        read=tuple(find_column(name, columns) or name for name in [*(key.name for key in keys), time]),
+    )
 
 
-def _select(items: Sequence[str], relation: str) -> str:
+def all_events(tiles: Sequence[TileSet]) -> EventInput:
+    """Return the events that sets of tiles of one source are made of, altogether."""
+    windows = [item.events.window for item in tiles]
+    known = [window for window in windows if window is not None]
+    columns = dict.fromkeys(column for item in tiles for column in item.events.columns or ())
+    window = max(known) if len(known) == len(windows) else None
+    return msgspec.structs.replace(tiles[0].events, window=window, columns=tuple(columns))
+
+
+def _whole_keys(draft: TileDraft, features: Sequence[WindowFeature], every: Sequence[WindowFeature]) -> Part:
+    """Compile the features whose tiles are not split; ``every`` feature of the view decides which rows there are."""
+    spans = list(dict.fromkeys(feature.span for feature in every))
+    refs: dict[tuple[str, Span], SlideRef] = {}
+    values: list[str] = []
+    for feature in features:
+        made = recipe(draft, feature)
+        columns: list[str] = []
+        for slide in made.slides:
+            span = _longest(feature.span, spans) if slide.ends_alike else feature.span
+            span = made.span if made.span is not None and not slide.counter else span
+            ref = refs.setdefault((slide.name, span), SlideRef(slide=slide, span=span, column=f"s{len(refs)}"))
+            columns.append(ref.column)
+        values.append(f"{made.value(*columns)} AS {raw_column(feature)}")
+    used = list(refs.values())
+    shorter = [ref.span.reach for ref in used if ref.span not in spans and ref.span.reach is not None]
+    tiles = draft.tile_set("tiles0", [ref.slide.tile for ref in used], spans, edges=shorter)
+    keys = [f"k{index}" for index in range(len(draft.keys))]
+    slides = list(dict.fromkeys(ref.slide for ref in used))
+    frames = Frames(centred_relation(_OWN, keys, slides), keys, spans, used, presence(draft))
+    selected = [*keys, "interval_end", *values]
+    renamed = [f"{quoted(key)} AS {column}" for column, key in zip(keys, draft.keys, strict=True)]
+    columns = [*renamed, TILE_START, EVENT_TIMESTAMP, *(state.name for state in tiles.states)]
+    own = f"WITH {_OWN} AS (\n{_select(columns, tiles.relation, nested=False)}\n)\n"
+    return Part(
+        tiles=tiles,
+        range=own + _select(selected, _finished(frames, frames.range())),
+        single=own + _select(selected, _finished(frames, frames.single())),
+    )
+
+
+def _longest(span: Span, spans: Sequence[Span]) -> Span:
+    """Return the longest of some spans that ends where one of them does."""
+    alike = [other for other in spans if other.offset == span.offset]
+    return max(alike, key=lambda other: timedelta.max if other.reach is None else other.reach)
+
+
+def _finished(frames: Frames, rows: str) -> str:
+    """Return rows of slides with moments that are beyond doubt, and lists instead of the tiles that they begin with."""
+    moments = {ref.column: (ref.slide, within(ref.span)) for ref in frames.refs if ref.slide.centred}
+    lists = {ref.column: ref.slide for ref in frames.refs if ref.slide.listed}
+    every = [ref.column for ref in frames.refs]
+    if moments:
+        rows = exact_rows(rows, _OWN, frames.keys, moments, [column for column in every if column not in moments])
+    if lists:
+        rows = listed_rows(rows, _OWN, frames.keys, lists, [column for column in every if column not in lists])
+    return rows
+
+
+def _select(items: Sequence[str], relation: str, *, nested: bool = True) -> str:
     listed = ",\n  ".join(items)
-    return f"SELECT\n  {listed}\nFROM (\n{relation}\n)"
-
-
-def _argument(feature: WindowFeature, arguments: Sequence[str]) -> str | None:
-    return None if feature.argument is None else f"a{arguments.index(feature.argument)}"
-
-
-def _states(feature: WindowFeature, value: str | None, window: int) -> tuple[StateRef, ...]:
-    """Return the states that a feature is made of."""
-    if value is None:
-        return (StateRef(ALL_EVENTS, window),)
-    if feature.function == "avg":
-        return (StateRef(State("sum", value), window), StateRef(State("count", value), window))
-    return (StateRef(State(feature.function, value), window),)
-
-
-def _value(feature: WindowFeature, value: str | None, window: int) -> str:
-    """Return a feature's value, computed from its states."""
-    first, *rest = (ref.column for ref in _states(feature, value, window))
-    match feature.function:
-        case "count":
-            return _typed(f"coalesce({first}, 0)", feature.type)
-        case "avg":
-            result = f"CAST({first} AS DOUBLE) / nullif({rest[0]}, 0)"
-        case "last":
-            result = f"struct_extract({first}, 'v')"
-        case "sum" | "min" | "max":
-            result = first
-        case _:
-            assert_never(feature.function)
-    if feature.fill is None:
-        return _typed(result, feature.type)
-    return f"coalesce({_typed(result, feature.type)}, {_typed(sql_literal(feature.fill), feature.type)})"
-
-
-def _typed(sql: str, type: str | None) -> str:
-    return sql if type is None else f"CAST({sql} AS {sql_type(parse_type(type))})"
+    return f"SELECT\n  {listed}\nFROM " + (f"(\n{relation}\n)" if nested else relation)
 
 
 def _levels(expressions: Sequence[WindowExpression]) -> list[list[WindowExpression]]:

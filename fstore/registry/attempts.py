@@ -1,4 +1,4 @@
-"""Read and write the rows of attempts: intervals, pins, files and their history.
+"""Read and write the rows of attempts: intervals, pins, sources, files and their history.
 
 Takes an open connection and gives values; which transitions are allowed is decided by the ledger.
 """
@@ -14,10 +14,11 @@ from sqlalchemy.engine import Connection, Row
 from fstore.errors import AttemptUnknown, PublishError
 from fstore.interval import Interval
 from fstore.plan.steps import decode_step, encode_step
+from fstore.plan.tile_step import TILES_PREFIX
 from fstore.registry.database import BATCH, Database
-from fstore.registry.records import Attempt, AttemptSummary, Pin, Verdict
+from fstore.registry.records import Attempt, AttemptSummary, Pin, SourceRead, Verdict
 from fstore.registry.reports import read_verdicts
-from fstore.registry.tables import attempt_intervals, attempt_pins, attempts, data_files
+from fstore.registry.tables import attempt_intervals, attempt_pins, attempt_sources, attempts, data_files
 from fstore.types import DataFile
 
 AttemptRow = Row[*tuple[Any, ...]]
@@ -30,15 +31,12 @@ def insert_attempt(database: Database, connection: Connection, attempt: Attempt)
         "project": database.project, "view": attempt.view, "generation": attempt.generation, "run_id": attempt.run_id,
         "fingerprint": attempt.step.fingerprint, "step": encode_step(attempt.step), "state": attempt.state,
         "start_at": attempt.intervals[0].start, "end_at": attempt.intervals[-1].end, "created_at": attempt.created_at,
+        "batch_id": attempt.batch,
     }  # fmt: skip
     attempt_id: int = connection.execute(sa.insert(attempts).values(row).returning(attempts.c.id)).scalar_one()
     write_intervals(database, connection, attempt, attempt_id, {})
-    pins: list[dict[str, object]] = [
-        {"attempt_id": attempt_id, "position": position, "view": pin.view, "start_at": pin.start, "end_at": pin.end,
-         "sequence": pin.sequence}
-        for position, pin in enumerate(attempt.pins)
-    ]  # fmt: skip
-    database.insert(connection, attempt_pins, pins)
+    add_pins(database, connection, attempt_id, attempt.pins)
+    write_sources(database, connection, attempt_id, attempt.sources)
     return attempt_id
 
 
@@ -93,8 +91,10 @@ def read_attempt(database: Database, connection: Connection, row: AttemptRow) ->
         pins=tuple(read_pins(connection, row.id)),
         files=read_files(database, connection, [row.id]).get(row.id, ()),
         verdicts=read_verdicts(connection, row.id),
+        sources=tuple(read_sources(connection, row.id)),
         state=row.state,
         created_at=row.created_at,
+        batch=row.batch_id,
     )
 
 
@@ -116,11 +116,43 @@ def write_intervals(
     database.insert(connection, attempt_intervals, rows)
 
 
+def add_pins(database: Database, connection: Connection, attempt_id: int, pins: Sequence[Pin]) -> None:
+    """Write pins of an attempt after those that it has."""
+    if not pins:
+        return
+    c = attempt_pins.c
+    query = sa.select(sa.func.coalesce(sa.func.max(c.position) + 1, 0)).where(c.attempt_id == attempt_id)
+    first: int = connection.execute(query).scalar_one()
+    rows: list[dict[str, object]] = [
+        {"attempt_id": attempt_id, "position": position, "view": pin.view, "start_at": pin.start, "end_at": pin.end,
+         "sequence": pin.sequence}
+        for position, pin in enumerate(pins, start=first)
+    ]  # fmt: skip
+    database.insert(connection, attempt_pins, rows)
+
+
 def read_pins(connection: Connection, attempt_id: int) -> list[Pin]:
     """Return the pins of an attempt in the order they were given."""
     c = attempt_pins.c
     rows = connection.execute(sa.select(attempt_pins).where(c.attempt_id == attempt_id).order_by(c.position))
     return [Pin(view=row.view, start=row.start_at, end=row.end_at, sequence=row.sequence) for row in rows]
+
+
+def write_sources(database: Database, connection: Connection, attempt_id: int, reads: Sequence[SourceRead]) -> None:
+    """Write what an attempt reads of sources."""
+    rows: list[dict[str, object]] = [
+        {"attempt_id": attempt_id, "source": read.source, "change_id": read.change, "start_at": read.start,
+         "end_at": read.end}
+        for read in reads
+    ]  # fmt: skip
+    database.insert(connection, attempt_sources, rows)
+
+
+def read_sources(connection: Connection, attempt_id: int) -> list[SourceRead]:
+    """Return what an attempt reads of sources, by source."""
+    c = attempt_sources.c
+    rows = connection.execute(sa.select(attempt_sources).where(c.attempt_id == attempt_id).order_by(c.source))
+    return [SourceRead(source=row.source, change=row.change_id, start=row.start_at, end=row.end_at) for row in rows]
 
 
 def write_files(database: Database, connection: Connection, attempt_id: int, files: Sequence[DataFile]) -> None:
@@ -155,7 +187,7 @@ def read_files(database: Database, connection: Connection, attempt_ids: Collecti
 def read_history(database: Database, connection: Connection, view: str | None, limit: int) -> list[AttemptSummary]:
     """Return the latest attempts, newest first, in two queries."""
     query = sa.select(attempts).where(attempts.c.project == database.project)
-    query = query if view is None else query.where(attempts.c.view == view)
+    query = query.where(~attempts.c.view.startswith(TILES_PREFIX) if view is None else attempts.c.view == view)
     rows = connection.execute(query.order_by(attempts.c.id.desc()).limit(limit)).all()
     c = attempt_intervals.c
     blocked = c.outcome == "blocked"

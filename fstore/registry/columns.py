@@ -1,4 +1,4 @@
-"""The column types of the registry's tables.
+"""The column types of the registry's tables, and the columns that many of them have.
 
 Instants are UTC with microseconds on both databases: ``timestamptz`` on PostgreSQL, and on SQLite text of fixed width
 (``2026-01-01 00:00:00.000000``) that compares, sorts and works with SQLite's date functions.
@@ -49,3 +49,42 @@ BigId: sa.types.TypeEngine[int] = sa.BigInteger().with_variant(sa.Integer(), "sq
 
 Json: sa.types.TypeEngine[Any] = sa.JSON(none_as_null=True)
 """JSON as the exact text that was written: the engine neither parses nor formats it."""
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def project_column() -> sa.Column[str]:
+    """Return the column that says which project a row belongs to."""
+    return sa.Column("project", sa.String, sa.ForeignKey("projects.project"), nullable=False)
+
+
+def part_of_project_column() -> sa.Column[str]:
+    """Return the project of a row whose parent row is bound to it already: bulk rows are checked once, not twice."""
+    return sa.Column("project", sa.String, nullable=False)
+
+
+def name_column(name: str, comment: str | None = None) -> sa.Column[str]:
+    """Return a text column that always has a value."""
+    return sa.Column(name, sa.String, nullable=False, comment=comment)
+
+
+def instant_column(name: str, comment: str | None = None) -> sa.Column[datetime]:
+    """Return a column of instants that always has a value."""
+    return sa.Column(name, Instant, nullable=False, comment=comment)
+
+
+def range_columns() -> tuple[sa.Column[datetime], sa.Column[datetime]]:
+    """Return the columns of a half-open range of time."""
+    return instant_column("start_at"), instant_column("end_at")
+
+
+def text_column(name: str) -> sa.Column[str]:
+    """Return a text column that is empty unless said otherwise."""
+    return sa.Column(name, sa.String, nullable=False, server_default="")

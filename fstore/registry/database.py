@@ -10,6 +10,7 @@ driver error leaves here as an error of fstore, with the URL's password masked.
 from __future__ import annotations
 
 import contextlib
+import copy
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -44,14 +45,23 @@ _WRITE = "fstore_write"
 
 
 class Database:
-    """One registry database, seen by one project. Safe to share between threads and over a fork; cheap to open."""
+    """One registry database, seen by one project. Safe to share between threads and over a fork; cheap to open.
 
-    def __init__(self, url: str, project: str) -> None:
-        self.project = project
+    ``overlay`` names the overlay through which views are resolved; empty: what is live.
+    """
+
+    def __init__(self, url: str, project: str, overlay: str = "") -> None:
+        self.project, self.overlay = project, overlay
         self._url = _parse(url)
         self.label = _label(self._url)
         self.engine = _engine(self._url, create=False)
         self._checked = False
+
+    def on_overlay(self, overlay: str) -> Database:
+        """Return the same database seen through an overlay (empty: live); both share connections and checks."""
+        seen = copy.copy(self)
+        seen.overlay = overlay
+        return seen
 
     @property
     def is_sqlite(self) -> bool:

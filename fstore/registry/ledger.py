@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from fstore.interval import Interval
 from fstore.plan.steps import Step
 from fstore.registry.attempts import (
+    add_pins,
     insert_attempt,
     lock_attempt,
     lock_unpublished,
@@ -27,26 +28,31 @@ from fstore.registry.attempts import (
     write_files,
     write_intervals,
 )
+from fstore.registry.batches import insert_batch, read_batch, refuse_fenced, take_over
 from fstore.registry.database import BATCH, Database
 from fstore.registry.heads import Scope, read_blocked, read_heads, read_newest, read_publications, uncovered
 from fstore.registry.lineage_log import LineageLog
 from fstore.registry.publishing import lock_project, publish_attempt
 from fstore.registry.records import (
+    Abandoned,
     Attempt,
     AttemptSummary,
+    Batch,
     CheckResult,
     Head,
     Outcome,
     Pin,
     Publication,
     Published,
+    SourceRead,
     State,
     Verdict,
 )
 from fstore.registry.reports import read_verdicts, write_results
-from fstore.registry.staleness import intervals_blocked_again, stale_intervals
+from fstore.registry.staleness import finished_attempts, intervals_blocked_again, stale_intervals
 from fstore.registry.tables import attempt_intervals, attempts
-from fstore.registry.views import live_generation
+from fstore.registry.tile_ledger import TileLedger
+from fstore.registry.views import attempt_generation, live_generation
 from fstore.types import DataFile
 
 __all__ = [
@@ -63,6 +69,47 @@ class Ledger:
 
     def __init__(self, database: Database, lineage: LineageLog) -> None:
         self._database, self._lineage = database, lineage
+        self.tiles = TileLedger(database)
+
+    # -- a batch ------------------------------------------------------------------------------------------------------
+
+    def begin_batch(self, step: Step, intervals: Sequence[Interval], run_id: str) -> Batch:
+        """Begin a batch of a registered view; from now on it fences the run's earlier ones over these intervals.
+
+        Raises UnknownFeature.
+        """
+        database = self._database
+        with database.writing() as connection:
+            generation = attempt_generation(database, connection, step)
+            batch_id = insert_batch(
+                database, connection, view=step.view, generation=generation, run_id=run_id, intervals=intervals
+            )
+            return read_batch(database, connection, batch_id)
+
+    def batch(self, batch_id: int) -> Batch:
+        """Return a batch with the attempts that it has so far. Raises AttemptUnknown."""
+        with self._database.reading() as connection:
+            return read_batch(self._database, connection, batch_id)
+
+    def finished(self, step: Step, batch: Batch) -> list[Attempt]:
+        """Return attempts of the batch's run, from before it, that the batch need not repeat: disjoint, ascending.
+
+        That is: their files are recorded, they lie within the batch, the step asks for the same with the same checks, no
+        interval was blocked, and nothing that they read has changed since.
+        """
+        database = self._database
+        with database.reading() as connection:
+            ids = finished_attempts(database, connection, step, batch)
+            return [read_attempt(database, connection, lock_attempt(database, connection, id_, lock=False)) for id_ in ids]
+
+    def take_over(self, batch: Batch, attempt_ids: Collection[int]) -> None:
+        """Make finished attempts of the same run part of a batch. Raises Fenced for a batch that was overtaken itself."""
+        database = self._database
+        with database.writing() as connection:
+            refuse_fenced(
+                database, connection, attempt=max(attempt_ids, default=0), batch_id=batch.id, intervals=batch.ranges
+            )
+            take_over(database, connection, batch.id, attempt_ids)
 
     # -- an attempt ---------------------------------------------------------------------------------------------------
 
@@ -73,26 +120,40 @@ class Ledger:
         run_id: str,
         pins: Sequence[Pin] = (),
         lineage_events: Sequence[str] | Callable[[Attempt], Sequence[str]] = (),
+        *,
+        sources: Sequence[SourceRead] = (),
+        batch: int | None = None,
     ) -> Attempt:
-        """Begin an attempt of a registered view at disjoint intervals; from now on it fences the run's earlier ones.
+        """Begin an attempt of a registered view at disjoint intervals.
 
+        Without a ``batch`` it is one of its own, and fences from now on what the run began earlier over these intervals.
         ``lineage_events`` (or what it returns for the new attempt) are recorded in the same transaction. Raises
-        UnknownFeature, and ValueError for no or overlapping intervals.
+        UnknownFeature, DefinitionChanged, Fenced for a batch that was overtaken, and ValueError for no or overlapping
+        intervals.
         """
         ordered = sorted(set(intervals))
         if not ordered or any(left.end > right.start for left, right in itertools.pairwise(ordered)):
             raise ValueError("an attempt takes at least one interval, and none that overlap")
         database = self._database
         with database.writing() as connection:
+            generation = attempt_generation(database, connection, step)
+            if batch is None:
+                batch = insert_batch(
+                    database, connection, view=step.view, generation=generation, run_id=run_id, intervals=ordered
+                )
+            else:
+                refuse_fenced(database, connection, attempt=0, batch_id=batch, intervals=ordered)
             attempt = Attempt(
                 id=0,
                 view=step.view,
-                generation=live_generation(database, connection, step.view),
+                generation=generation,
                 run_id=run_id,
                 step=step,
                 intervals=tuple(ordered),
                 pins=tuple(pins),
+                sources=tuple(sorted(sources, key=lambda read: read.source)),
                 created_at=database.now(connection),
+                batch=batch,
             )
             attempt = msgspec.structs.replace(attempt, id=insert_attempt(database, connection, attempt))
             self._lineage.record_within(connection, _events(lineage_events, attempt))
@@ -104,13 +165,20 @@ class Ledger:
             row = lock_attempt(self._database, connection, attempt_id, lock=False)
             return read_attempt(self._database, connection, row)
 
-    def record_files(self, attempt_id: int, files: Sequence[DataFile]) -> None:
-        """Record the files of an attempt in place of earlier ones. Raises AttemptUnknown, PublishError once published."""
+    def record_files(self, attempt_id: int, files: Sequence[DataFile], *, pins: Sequence[Pin] = ()) -> None:
+        """Record the files of an attempt in place of earlier ones, and pins of what was found out while computing.
+
+        Raises AttemptUnknown, and PublishError once published.
+        """
         with self._database.writing() as connection:
             lock_unpublished(self._database, connection, attempt_id)
             write_files(self._database, connection, attempt_id, files)
+            add_pins(self._database, connection, attempt_id, pins)
 
-    def record_verdicts(self, attempt_id: int, verdicts: Sequence[Verdict], files: Sequence[DataFile] | None = None) -> None:
+    def record_verdicts(
+        self, attempt_id: int, verdicts: Sequence[Verdict], files: Sequence[DataFile] | None = None,
+        lineage_events: Sequence[str] = (),
+    ) -> None:  # fmt: skip
         """Record verdicts in place of earlier ones for the same intervals, and the files that quarantine rewrote.
 
         Raises AttemptUnknown, PublishError once published, and ValueError for an interval that is not the attempt's.
@@ -128,6 +196,7 @@ class Ledger:
                 write_files(database, connection, attempt_id, files)
             if len(known) == len(attempt.intervals):
                 connection.execute(sa.update(attempts).where(attempts.c.id == attempt_id).values(state="validated"))
+            self._lineage.record_within(connection, lineage_events)
 
     def publish(
         self,
@@ -158,7 +227,7 @@ class Ledger:
                 )
             self._lineage.record_within(connection, lineage_events)
 
-    def abandon(self, before: datetime) -> list[Attempt]:
+    def abandon(self, before: datetime) -> list[Abandoned]:
         """Give up the attempts that began before an instant and published nothing, and return them: they never will.
 
         Those that were given up earlier but not marked as swept are returned again.
@@ -173,9 +242,11 @@ class Ledger:
         )
         with database.writing() as connection:
             lock_project(database, connection)  # so that none of them is being published meanwhile
-            ids = connection.execute(sa.select(a.id).where(dead).order_by(a.id).limit(BATCH)).scalars().all()
-            connection.execute(sa.update(attempts).where(a.id.in_(ids)).values(state="abandoned"))
-            return [read_attempt(database, connection, lock_attempt(database, connection, id_)) for id_ in ids]
+            rows = connection.execute(
+                sa.select(a.id, a.view, a.generation).where(dead).order_by(a.id).limit(BATCH).with_for_update(key_share=True)
+            ).all()
+            connection.execute(sa.update(attempts).where(a.id.in_([row.id for row in rows])).values(state="abandoned"))
+        return [Abandoned(id=row.id, view=row.view, generation=row.generation) for row in rows]
 
     def mark_swept(self, attempt_ids: Collection[int]) -> None:
         """Record that the files of given-up attempts are deleted."""
@@ -224,11 +295,14 @@ class Ledger:
         start, end = min(i.start for i in intervals), max(i.end for i in intervals)
         return uncovered(intervals, self.heads(view, start=start, end=end))
 
-    def blocked(self, view: str) -> list[Interval]:
-        """Return the intervals whose newest verdict blocks them, ascending. Raises UnknownFeature."""
+    def blocked(self, view: str, *, generation: int | None = None) -> list[Interval]:
+        """Return the intervals whose newest verdict blocks them, ascending. Raises UnknownFeature.
+
+        The generation is the live one by default.
+        """
         with self._database.reading() as connection:
-            generation = live_generation(self._database, connection, view)
-            return list(read_blocked(self._database, connection, view, generation))
+            number = live_generation(self._database, connection, view) if generation is None else generation
+            return list(read_blocked(self._database, connection, view, number))
 
     def blocked_again(self, step: Step) -> list[Interval]:
         """Return those of the blocked intervals that computing now would block again, ascending. Raises UnknownFeature.

@@ -10,19 +10,20 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from fstore.errors import AttemptUnknown, Fenced, InputsChanged
+from fstore.errors import AttemptUnknown, DefinitionChanged, InputsChanged
 from fstore.interval import Interval, merge_intervals
+from fstore.plan.tile_step import is_tiles
 from fstore.registry.attempts import AttemptRow, lock_attempt, read_pins, refuse_abandoned
+from fstore.registry.batches import refuse_fenced
 from fstore.registry.database import Database
 from fstore.registry.heads import Scope, overlapping, read_heads, read_publications
-from fstore.registry.pins import changed_pins
+from fstore.registry.pins import changed_pins, changed_tiles
 from fstore.registry.records import Pin, Published
 from fstore.registry.tables import attempt_intervals, attempts, outbox, projects, publications
 from fstore.registry.views import live_generations
@@ -48,7 +49,7 @@ def publish_attempt(
     outcomes = _outcomes(connection, attempt, chosen)
     passed = [interval for interval, outcome in outcomes.items() if outcome == "passed"]
     if passed:
-        _refuse_zombie(database, connection, attempt)
+        refuse_fenced(database, connection, attempt=attempt_id, batch_id=attempt.batch_id, intervals=passed)
         overtaken = _overtaken(database, connection, attempt, passed)
         fresh = [interval for interval in passed if interval not in overtaken]
         if fresh:
@@ -64,11 +65,17 @@ def publish_attempt(
     return _result(database, connection, attempt_id, outcomes)
 
 
-def lock_project(database: Database, connection: Connection) -> Row[*tuple[Any, ...]]:
-    """Lock the project's row until the transaction ends (SQLite's transaction holds the whole database already)."""
-    return connection.execute(
+def lock_project(database: Database, connection: Connection, version: int | None = None) -> Row[*tuple[Any, ...]]:
+    """Lock the project's row until the transaction ends (SQLite's transaction holds the whole database already).
+
+    Raises DefinitionChanged when the project's version is not the one given.
+    """
+    row = connection.execute(
         sa.select(projects).where(projects.c.project == database.project).with_for_update(key_share=True)
     ).one()
+    if version is not None and row.version != version:
+        raise DefinitionChanged(f"definitions of project {database.project!r} changed meanwhile: try again")
+    return row
 
 
 def _outcomes(connection: Connection, attempt: AttemptRow, chosen: Collection[Interval] | None) -> dict[Interval, str]:
@@ -91,19 +98,6 @@ def _outcomes(connection: Connection, attempt: AttemptRow, chosen: Collection[In
     return wanted
 
 
-def _refuse_zombie(database: Database, connection: Connection, attempt: AttemptRow) -> None:
-    later = connection.execute(
-        sa.select(sa.func.max(attempts.c.id)).where(
-            attempts.c.project == database.project,
-            attempts.c.view == attempt.view,
-            attempts.c.run_id == attempt.run_id,
-            attempts.c.id > attempt.id,
-        )
-    ).scalar()
-    if later is not None:
-        raise Fenced(attempt.id, later, attempt.view)
-
-
 def _overtaken(database: Database, connection: Connection, attempt: AttemptRow, passed: Sequence[Interval]) -> set[Interval]:
     """Return the intervals whose head belongs to a later attempt (of another run: this one is no zombie)."""
     scope = Scope(view=attempt.view, generation=attempt.generation, start=passed[0].start, end=max(i.end for i in passed))
@@ -119,7 +113,13 @@ def _refuse_changed_inputs(database: Database, connection: Connection, attempt_i
     """Compare the pinned publications with the heads of now, one query per upstream view."""
     pins: dict[str, list[Pin]] = {}
     for pin in read_pins(connection, attempt_id):
-        pins.setdefault(pin.view, []).append(pin)
+        if not is_tiles(pin.view):
+            pins.setdefault(pin.view, []).append(pin)
+    if changed_tiles(database, connection, sa.select(sa.literal(attempt_id))):
+        raise InputsChanged(
+            f"attempt {attempt_id} read tiles that were made again meanwhile, from a source that had changed. Computing it "
+            "again reads the new ones."
+        )
     generations = live_generations(database, connection, pins)
     for view, pinned in pins.items():
         parts = changed_pins(database, connection, pinned, generations.get(view))
@@ -138,22 +138,35 @@ def _append(
     attempt: AttemptRow,
     ranges: Sequence[Interval],
 ) -> None:
-    """Append a publication per range, with its sequence, its instant and its online work."""
+    """Append a publication per range and its online work."""
+    rows = next_publications(database, connection, project, attempt, [(attempt.view, range_) for range_ in ranges])
+    _enqueue(database, connection, attempt, rows)
+
+
+def next_publications(
+    database: Database,
+    connection: Connection,
+    project: Row[*tuple[Any, ...]],
+    attempt: AttemptRow,
+    ranges: Sequence[tuple[str, Interval]],
+) -> list[dict[str, object]]:
+    """Append a publication per data set and range, each with its sequence and its instant, and return them."""
     now = database.now(connection)
     published_at = now if project.published_at is None else max(now, project.published_at)
-    common = {"view": attempt.view, "generation": attempt.generation, "attempt_id": attempt.id}
+    common = {"generation": attempt.generation, "attempt_id": attempt.id, "fingerprint": attempt.fingerprint}
     rows: list[dict[str, object]] = [
-        {**common, "sequence": project.sequence + number, "start_at": interval.start, "end_at": interval.end,
-         "fingerprint": attempt.fingerprint, "published_at": published_at}
-        for number, interval in enumerate(ranges, start=1)
+        {**common, "view": dataset, "sequence": project.sequence + number, "start_at": interval.start,
+         "end_at": interval.end, "published_at": published_at}
+        for number, (dataset, interval) in enumerate(ranges, start=1)
     ]  # fmt: skip
-    database.insert(connection, publications, rows)
-    connection.execute(
-        sa.update(projects)
-        .where(projects.c.project == database.project)
-        .values(sequence=project.sequence + len(rows), published_at=published_at)
-    )
-    _enqueue(database, connection, attempt, rows, published_at)
+    if rows:
+        database.insert(connection, publications, rows)
+        connection.execute(
+            sa.update(projects)
+            .where(projects.c.project == database.project)
+            .values(sequence=project.sequence + len(rows), published_at=published_at)
+        )
+    return rows
 
 
 def _enqueue(
@@ -161,7 +174,6 @@ def _enqueue(
     connection: Connection,
     attempt: AttemptRow,
     rows: Sequence[dict[str, object]],
-    now: datetime,
 ) -> None:
     """Append the online work: of a snapshot view only for the publication of the newest published interval."""
     facts = msgspec.json.decode(attempt.step, type=_Facts)
@@ -180,7 +192,10 @@ def _enqueue(
     database.insert(
         connection,
         outbox,
-        [{**{name: row[name] for name in kept}, "kind": "online", "created_at": now, "tries": 0} for row in rows],
+        [
+            {**{name: row[name] for name in kept}, "kind": "online", "created_at": row["published_at"], "tries": 0}
+            for row in rows
+        ],
     )
 
 

@@ -13,6 +13,7 @@ import msgspec
 from fstore.definitions.checks import CheckKind, Severity
 from fstore.interval import Interval
 from fstore.plan.steps import Step
+from fstore.plan.tile_step import TileStep
 from fstore.types import DataFile
 
 State = Literal["begun", "validated", "published", "failed", "abandoned", "swept"]
@@ -20,12 +21,28 @@ Outcome = Literal["pending", "passed", "blocked", "published", "overtaken"]
 
 
 class Pin(msgspec.Struct, frozen=True, kw_only=True):
-    """A range of an upstream view that an attempt reads, and the publication that was its head."""
+    """A range of an upstream view that an attempt reads, and the publication that was its head.
+
+    Of a data set of tiles, which is read whole, ``sequence`` is the newest publication of the project at that moment: any
+    later one of the same data set that overlaps the range is a change.
+    """
 
     view: str
     start: datetime
     end: datetime
     sequence: int
+
+
+class SourceRead(msgspec.Struct, frozen=True, kw_only=True):
+    """What an attempt reads of a source: a range of event time, and the newest change of the source that was known then.
+
+    ``source`` is the source's identity; ``start`` None means from its first event.
+    """
+
+    source: str
+    change: int
+    start: datetime | None
+    end: datetime
 
 
 class CheckResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,8 +84,51 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     pins: tuple[Pin, ...] = ()
     files: tuple[DataFile, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
+    sources: tuple[SourceRead, ...] = ()
     state: State = "begun"
     created_at: datetime
+    batch: int = 0
+
+
+class Batch(msgspec.Struct, frozen=True, kw_only=True):
+    """The attempts of one run at a view: disjoint chunks, ascending. A later batch of the same run fences earlier ones."""
+
+    id: int
+    view: str
+    generation: int
+    run_id: str
+    ranges: tuple[Interval, ...]
+    attempts: tuple[int, ...]
+    created_at: datetime
+
+
+class TileAttempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One try at tiles: merged ranges, and what was read of the source."""
+
+    id: int
+    group: str
+    run_id: str
+    step: TileStep
+    ranges: tuple[Interval, ...]
+    sources: tuple[SourceRead, ...]
+
+
+class TileHead(msgspec.Struct, frozen=True, kw_only=True):
+    """A maximal range of a data set of tiles and its newest publication; ``known`` is the newest change known per source."""
+
+    start: datetime
+    end: datetime
+    sequence: int
+    attempt: int
+    known: dict[str, int]
+
+
+class Abandoned(msgspec.Struct, frozen=True, kw_only=True):
+    """An attempt that was given up: its files may be deleted."""
+
+    id: int
+    view: str
+    generation: int
 
 
 class AttemptSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -178,7 +238,7 @@ class RegisteredView(msgspec.Struct, frozen=True, kw_only=True):
 class Change(msgspec.Struct, frozen=True, order=True):
     """One thing that registering changed."""
 
-    kind: Literal["entity", "view", "service"]
+    kind: Literal["entity", "view", "service", "on_demand"]
     name: str
     action: Literal["added", "changed", "retired"]
 

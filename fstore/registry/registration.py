@@ -14,18 +14,17 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from fstore.definitions.source import Source, source_kind
+from fstore.definitions.source import Source, source_address, source_kind
 from fstore.plan.steps import (
-    AggregateStep,
     PlannedEntity,
     PlannedService,
-    SqlStep,
     Step,
     ViewInput,
     encode_step,
 )
 from fstore.registry import tables
 from fstore.registry.database import Database
+from fstore.registry.generations import adoptable_generation, next_generation
 from fstore.registry.records import Change
 from fstore.registry.views import batches, read_entities, read_services
 
@@ -65,9 +64,9 @@ def register_services(database: Database, connection: Connection, planned: Seque
     )
     members: list[dict[str, object]] = []
     for service in fresh:
-        for position, full_name in enumerate(service.features):
-            view, _, feature = full_name.partition(":")
-            members.append({"service": service.name, "position": position, "view": view, "feature": feature})
+        for position, item in enumerate(service.references):
+            members.append({"service": service.name, "position": position, "view": item.view, "feature": item.feature,
+                            "alias": item.alias, "join_keys": _json(item.join_keys)})  # fmt: skip
     database.insert(connection, tables.service_features, members)
     return [Change("service", service.name, "changed" if service.name in known else "added") for service in fresh]
 
@@ -95,9 +94,9 @@ def register_views(
         if row is not None and again and _essence(row.step) == _essence(text):
             _move(database, connection, row.version, step)
             continue
-        generation = 1 if row is None else row.live_generation
+        generation = _first_generation(database, connection, step) if row is None else row.live_generation
         if row is not None and step.view in rebuild:
-            generation = _next_generation(database, connection, step.view, generation)
+            generation = next_generation(database, connection, step.view)
         _write_view(database, connection, step, {"version": version, "live_generation": generation, "registered_at": now})
         versions.append({"view": step.view, "version": version, "fingerprint": step.fingerprint, "step": text,
                          "registered_at": now})  # fmt: skip
@@ -108,11 +107,50 @@ def register_views(
     return changes
 
 
+def make_live(
+    database: Database,
+    connection: Connection,
+    steps: Sequence[tuple[Step, int]],
+    *,
+    version: int,
+    versions: Mapping[str, int] | None = None,
+) -> None:
+    """Make steps with their generations live: as rows of ``version``, or as those of the older ``versions`` they had."""
+    now = database.now(connection)
+    rows: list[dict[str, object]] = []
+    for step, generation in steps:
+        own = version if versions is None else versions[step.view]
+        _write_view(database, connection, step, {"version": own, "live_generation": generation, "registered_at": now})
+        if versions is None:
+            rows.append({"view": step.view, "version": version, "fingerprint": step.fingerprint,
+                         "step": encode_step(step), "registered_at": now})  # fmt: skip
+    database.insert(connection, tables.view_versions, rows)
+    _write_parts(database, connection, [step for step, _ in steps])
+
+
+def retire_view(database: Database, connection: Connection, view: str) -> bool:
+    """Take a view out of the definitions; return whether it was there."""
+    v = tables.views.c
+    retired = connection.execute(
+        sa.update(tables.views)
+        .where(v.project == database.project, v.name == view, v.retired_at.is_(None))
+        .values(retired_at=database.now(connection))
+    )
+    return bool(retired.rowcount)
+
+
+def set_version(database: Database, connection: Connection, version: int) -> None:
+    """Record the number that grows with every change of definitions."""
+    connection.execute(
+        sa.update(tables.projects).where(tables.projects.c.project == database.project).values(version=version)
+    )
+
+
 def write_sources(database: Database, connection: Connection, sources: Iterable[Source]) -> None:
     """Write what the views read from; a recorded schema stays."""
     for source in sources:
         row = {
-            "kind": source_kind(source), "path": source.path, "event_time": source.event_time,
+            "kind": source_kind(source), "path": source_address(source), "event_time": source.event_time,
             "updated_at_column": source.updated_at, "definition": _json(source),
         }  # fmt: skip
         insert = database.insert_or(tables.sources).values({"project": database.project, "name": source.name, **row})
@@ -187,13 +225,10 @@ def _move(database: Database, connection: Connection, version: int, step: Step) 
     )
 
 
-def _next_generation(database: Database, connection: Connection, view: str, live: int) -> int:
-    """Return a generation that no attempt has ever written."""
-    a = tables.attempts.c
-    used = connection.execute(
-        sa.select(sa.func.max(a.generation)).where(a.project == database.project, a.view == view)
-    ).scalar()
-    return max(live, used or 0) + 1
+def _first_generation(database: Database, connection: Connection, step: Step) -> int:
+    """Return the generation of a new view: one that an environment filled by the same definition, or an empty one."""
+    adopted = adoptable_generation(database, connection, step, "")
+    return next_generation(database, connection, step.view) if adopted is None else adopted
 
 
 def _write_view(database: Database, connection: Connection, step: Step, live: Mapping[str, object]) -> None:
@@ -207,6 +242,9 @@ def _write_view(database: Database, connection: Connection, step: Step, live: Ma
     }  # fmt: skip
     insert = database.insert_or(tables.views).values({"project": database.project, "name": step.view, **row})
     connection.execute(insert.on_conflict_do_update(index_elements=["project", "name"], set_=row))
+    o = tables.overlay_views.c  # an environment whose generation is live now reads what is live from here on
+    same = (o.project == database.project, o.view == step.view, o.generation == live["live_generation"])
+    connection.execute(sa.delete(tables.overlay_views).where(*same))
 
 
 def _write_parts(database: Database, connection: Connection, steps: Sequence[Step]) -> None:
@@ -240,9 +278,7 @@ def _write_parts(database: Database, connection: Connection, steps: Sequence[Ste
 
 
 def _step_kind(step: Step) -> str:
-    if isinstance(step, AggregateStep):
-        return "aggregate"
-    return "sql" if isinstance(step, SqlStep) else "python"
+    return str(type(step).__struct_config__.tag)
 
 
 def _json(value: object) -> str:

@@ -7,19 +7,23 @@ knows things and does nothing: it computes no feature and touches no store.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
 from urllib.parse import urlsplit, urlunsplit
 
 import sqlalchemy as sa
 
 from fstore.errors import StoreMismatch
-from fstore.plan.steps import Plan, PlannedEntity, PlannedService, Step
+from fstore.plan.diff import serves
+from fstore.plan.steps import Plan, PlannedEntity, PlannedOnDemand, PlannedService, Step
 from fstore.registry import tables
 from fstore.registry.database import Database
 from fstore.registry.ledger import Ledger
 from fstore.registry.lineage_log import LineageLog
+from fstore.registry.on_demand import read_on_demand, register_on_demand, remove_on_demand, unknown_on_demand
 from fstore.registry.outbox import Outbox
+from fstore.registry.outlook import Outlook, read_outlook
+from fstore.registry.overlays import Overlays
 from fstore.registry.publishing import lock_project
 from fstore.registry.records import Change, RegisteredStore, RegisteredView, Registration, RegistryState
 from fstore.registry.registration import (
@@ -27,17 +31,30 @@ from fstore.registry.registration import (
     register_services,
     register_views,
     remove_services,
+    retire_view,
+    set_version,
     write_source_schemas,
 )
-from fstore.registry.views import read_entities, read_services, read_versions, read_views, unknown_service, unknown_view
+from fstore.registry.source_changes import SourceChanges
+from fstore.registry.source_extracts import SourceExtracts
+from fstore.registry.views import (
+    read_entities,
+    read_last_step,
+    read_services,
+    read_step,
+    read_versions,
+    read_views,
+    unknown_service,
+    unknown_view,
+)
 
 
-def open_registry(url: str, project: str) -> Registry:
-    """Open a registry that exists; the first use connects.
+def open_registry(url: str, project: str, overlay: str = "") -> Registry:
+    """Open a registry that exists; the first use connects. An overlay's views come before the live ones.
 
     That use raises StoreMissing (never created), RegistryOutdated or RegistryUnavailable; SettingsError comes at once.
     """
-    return Registry(Database(url, project))
+    return Registry(Database(url, project, overlay))
 
 
 def create_registry(url: str, project: str) -> Registry:
@@ -52,11 +69,18 @@ class Registry:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self.project = database.project
+        self.project, self.overlay = database.project, database.overlay
         self.url = database.label
         self.lineage = LineageLog(database)
         self.ledger = Ledger(database, self.lineage)
         self.outbox = Outbox(database)
+        self.sources = SourceChanges(database)
+        self.extracts = SourceExtracts(database)
+        self.overlays = Overlays(database)
+
+    def on_overlay(self, overlay: str) -> Registry:
+        """Return the same registry, seen through an overlay (empty: what is live)."""
+        return Registry(self._database.on_overlay(overlay))
 
     def __enter__(self) -> Registry:
         return self
@@ -70,38 +94,34 @@ class Registry:
 
     # -- definitions --------------------------------------------------------------------------------------------------
 
-    def register(self, plan: Plan, *, rebuild: Collection[str] = ()) -> Registration:
+    def register(self, plan: Plan, *, rebuild: Collection[str] = (), expected: int | None = None) -> Registration:
         """Bring the registry in line with a plan; what the plan leaves out stays as it is.
 
         Views in ``rebuild`` begin a new, empty generation, because what they have published no longer fits. The project's
-        version grows if, and only if, something changed.
+        version grows if, and only if, something changed. Raises DefinitionChanged when it is not the ``expected`` one.
         """
         database = self._database
         with database.writing() as connection:
-            project = lock_project(database, connection)
+            project = lock_project(database, connection, expected)
             version = project.version + 1
             changes = [
                 *register_entities(database, connection, plan.entities),
                 *register_views(database, connection, plan.steps, version=version, rebuild=rebuild),
                 *register_services(database, connection, plan.services),
+                *register_on_demand(database, connection, plan.on_demand),
             ]
             if changes:
-                self._set_version(connection, version)
+                set_version(database, connection, version)
         return Registration(version=version if changes else version - 1, changes=tuple(changes))
 
     def retire(self, view: str) -> Registration:
         """Take a view out of the definitions; what it published stays readable in the log. Raises UnknownFeature."""
-        database, v = self._database, tables.views.c
+        database = self._database
         with database.writing() as connection:
             version = lock_project(database, connection).version + 1
-            retired = connection.execute(
-                sa.update(tables.views)
-                .where(v.project == self.project, v.name == view, v.retired_at.is_(None))
-                .values(retired_at=database.now(connection))
-            )
-            if not retired.rowcount:
+            if not retire_view(database, connection, view):
                 raise unknown_view(database, connection, view)
-            self._set_version(connection, version)
+            set_version(database, connection, version)
         return Registration(version=version, changes=(Change("view", view, "retired"),))
 
     def retire_service(self, name: str) -> Registration:
@@ -112,8 +132,18 @@ class Registry:
             if not read_services(database, connection, name):
                 raise unknown_service(database, connection, name)
             remove_services(database, connection, [name])
-            self._set_version(connection, version)
+            set_version(database, connection, version)
         return Registration(version=version, changes=(Change("service", name, "retired"),))
+
+    def retire_on_demand(self, name: str) -> Registration:
+        """Take an on-demand feature out of the definitions. Raises UnknownFeature."""
+        database = self._database
+        with database.writing() as connection:
+            version = lock_project(database, connection).version + 1
+            if not remove_on_demand(database, connection, name):
+                raise unknown_on_demand(database, connection, name)
+            set_version(database, connection, version)
+        return Registration(version=version, changes=(Change("on_demand", name, "retired"),))
 
     def is_retired(self, view: str) -> bool:
         """Whether a view was registered once and was taken out of the definitions since."""
@@ -125,10 +155,18 @@ class Registry:
     def view(self, name: str) -> RegisteredView:
         """Return a registered view. Raises UnknownFeature, which suggests the closest name."""
         with self._database.reading() as connection:
-            found = read_views(self._database, connection, name)
+            found = read_views(self._database, connection, [name])
             if not found:
                 raise unknown_view(self._database, connection, name)
         return found[0]
+
+    def views_at_once(self, names: Sequence[str]) -> list[RegisteredView]:
+        """Return several views as they are at one version of the registry, in the order given. Raises UnknownFeature."""
+        with self._database.reading() as connection:
+            found = {view.name: view for view in read_views(self._database, connection, names)}
+            if lacking := [name for name in names if name not in found]:
+                raise unknown_view(self._database, connection, lacking[0])
+        return [found[name] for name in names]
 
     def views(self) -> list[RegisteredView]:
         """Return the registered views in order of name; one query."""
@@ -139,6 +177,25 @@ class Registry:
         """Return the step of every version that a view has had, newest first; none for a view that never was."""
         with self._database.reading() as connection:
             return read_versions(self._database, connection, view)
+
+    def last_step(self, view: str) -> Step | None:
+        """Return the step that is live, or was when the view was taken out of the definitions; None if it never was."""
+        with self._database.reading() as connection:
+            return read_last_step(self._database, connection, view)
+
+    def step_of_version(self, view: str, version: int) -> Step:
+        """Return the step that a view had at a version that brought one."""
+        with self._database.reading() as connection:
+            return read_step(self._database, connection, view, version)
+
+    def serving_fingerprints(self, step: Step) -> frozenset[str]:
+        """Return the fingerprints of those versions of a view whose published rows hold for a step as they are."""
+        return frozenset({step.fingerprint, *(old.fingerprint for old in self.versions(step.view) if serves(old, step))})
+
+    def outlook(self, steps: Sequence[Step]) -> dict[str, Outlook]:
+        """Return what the log says of every step that is registered, by view: all of one moment, in few queries."""
+        with self._database.reading() as connection:
+            return read_outlook(self._database, connection, steps)
 
     def entities(self) -> list[PlannedEntity]:
         """Return the registered entities in order of name."""
@@ -158,17 +215,34 @@ class Registry:
         with self._database.reading() as connection:
             return read_services(self._database, connection)
 
+    def on_demand(self, name: str) -> PlannedOnDemand:
+        """Return a registered on-demand feature. Raises UnknownFeature, which suggests the closest name."""
+        with self._database.reading() as connection:
+            found = [item for item in read_on_demand(self._database, connection) if item.name == name]
+            if not found:
+                raise unknown_on_demand(self._database, connection, name)
+        return found[0]
+
+    def on_demand_features(self) -> list[PlannedOnDemand]:
+        """Return the registered on-demand features in order of name."""
+        with self._database.reading() as connection:
+            return read_on_demand(self._database, connection)
+
     def version(self) -> int:
         """Return the number that grows with every change of definitions."""
         return self.state().version
 
     def state(self) -> RegistryState:
-        """Return where the registry stands: its version and the newest publication."""
+        """Return where the registry stands: its version, with what its overlay has changed, and the newest publication."""
         with self._database.reading() as connection:
             row = connection.execute(sa.select(tables.projects).where(tables.projects.c.project == self.project)).one()
+            o = tables.overlays.c
+            revision = connection.scalar(
+                sa.select(o.revision).where(o.project == self.project, o.name == self.overlay)
+            )  # none where nothing lies over what is live
         return RegistryState(
             incarnation=row.incarnation,
-            version=row.version,
+            version=row.version + (revision or 0),
             sequence=row.sequence,
             published_at=row.published_at,
             created_at=row.created_at,
@@ -235,11 +309,6 @@ class Registry:
         for row in rows:
             schemas.setdefault(row.source, {})[row.name] = row.type
         return schemas
-
-    def _set_version(self, connection: sa.Connection, version: int) -> None:
-        connection.execute(
-            sa.update(tables.projects).where(tables.projects.c.project == self.project).values(version=version)
-        )
 
 
 def _masked(url: str) -> str:

@@ -1,38 +1,50 @@
-"""Which intervals were computed from inputs that have been republished since, and which were blocked and would be again.
+"""Which intervals were computed from what has changed since, which were blocked and would be again, and what is done.
 
-Takes an open connection and gives intervals. The pins of an attempt say what it read; the step that it ran says which of
-its intervals read which upstream interval.
+Takes an open connection and gives intervals or attempts. The pins and sources of an attempt say what it read; the step that
+it ran says which of its intervals read which part.
 """
 
 from __future__ import annotations
 
-import bisect
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from fstore.interval import Interval, merge_intervals
-from fstore.plan.steps import HistoryInput, Step, ViewInput, decode_step
+from fstore.interval import Interval
+from fstore.plan.steps import Step, decode_step
+from fstore.plan.tile_step import TILES_PREFIX
 from fstore.registry.database import BATCH, Database
 from fstore.registry.heads import Scope, overlapping, read_blocked, read_heads
-from fstore.registry.pins import changed_pins
-from fstore.registry.records import Outcome, Pin
-from fstore.registry.tables import attempt_intervals, attempt_pins, attempts, publications
+from fstore.registry.pins import changed_pins, changed_tiles
+from fstore.registry.reads import affected_intervals
+from fstore.registry.records import Batch, Outcome, Pin
+from fstore.registry.source_reads import changed_sources, source_reaches
+from fstore.registry.tables import attempt_intervals, attempt_pins, attempts, data_files, publications
 from fstore.registry.views import live_generations
 
-Changed = dict[int, dict[str, list[Interval]]]
-"""Per attempt and upstream view, the ranges that it read and that were republished since."""
+
+class Changes(msgspec.Struct):
+    """What has changed of what an attempt read: ranges of upstream views and tiles by name, and of sources by identity."""
+
+    published: dict[str, list[Interval]] = {}
+    sources: dict[str, list[Interval]] = {}
+
+    def affected(self, step: Step, intervals: Sequence[Interval]) -> list[Interval]:
+        """Return those of a step's intervals that read some of it, ascending."""
+        reaches = source_reaches(step) if self.sources else {}
+        return affected_intervals(step, intervals, self.published, self.sources, reaches)
 
 
 def stale_intervals(database: Database, connection: Connection, view: str, generation: int) -> list[Interval]:
-    """Return the intervals of a view whose head pinned a publication that is not the upstream's head any more."""
+    """Return the intervals of a view whose head read something that has changed since, ascending."""
     log = publications.c
     published = sa.select(log.attempt_id).where(
         log.project == database.project, log.view == view, log.generation == generation
     )
-    changed = _changed_inputs(database, connection, published)
+    changed = _changes(database, connection, published)
     if not changed:
         return []
     heads = read_heads(database, connection, Scope(view=view, generation=generation))
@@ -44,7 +56,7 @@ def stale_intervals(database: Database, connection: Connection, view: str, gener
             for interval in intervals
             if any(head.attempt == attempt for head in overlapping(heads, interval.start, interval.end))
         ]
-        stale.update(affected_intervals(step, held, changed[attempt]))
+        stale.update(changed[attempt].affected(step, held))
     return sorted(stale)
 
 
@@ -57,54 +69,60 @@ def intervals_blocked_again(database: Database, connection: Connection, step: St
     blocking = sa.select(c.attempt_id).where(
         c.project == database.project, c.view == step.view, c.generation == generation, c.outcome == "blocked"
     )
-    changed = _changed_inputs(database, connection, blocking)
+    changed = _changes(database, connection, blocking)
     again: set[Interval] = set()
     for attempt, then, intervals in _attempts_of(connection, sorted(set(blockers.values())), "blocked"):
         if (then.fingerprint, then.audits) == (step.fingerprint, step.audits):
             held = [interval for interval in intervals if blockers.get(interval) == attempt]
-            again.update(set(held).difference(affected_intervals(then, held, changed.get(attempt, {}))))
+            again.update(set(held).difference(changed.get(attempt, Changes()).affected(then, held)))
     return sorted(again)
 
 
-def affected_intervals(step: Step, intervals: Sequence[Interval], changed: dict[str, list[Interval]]) -> list[Interval]:
-    """Return those of a view's intervals that read, of some upstream view, a part of its changed ranges. Pure."""
-    affected: set[Interval] = set()
-    for item in step.inputs:
-        if not isinstance(item, ViewInput) or item.view not in changed or not intervals:
-            continue
-        ranges = merge_intervals(changed[item.view])
-        for interval, read in zip(intervals, _reads(item, intervals), strict=True):
-            at = bisect.bisect_right(ranges, read.start, key=lambda each: each.end)
-            if at < len(ranges) and ranges[at].start < read.end:
-                affected.add(interval)
-    return sorted(affected)
+def finished_attempts(database: Database, connection: Connection, step: Step, batch: Batch) -> list[int]:
+    """Return the attempts of a batch's run, from before it, that it need not repeat, ascending; see ``Ledger.finished``."""
+    a, c = attempts.c, attempt_intervals.c
+    blocked = sa.exists().where(c.attempt_id == a.id, c.outcome == "blocked")
+    filed = sa.exists().where(data_files.c.attempt_id == a.id)
+    candidates = sa.select(a.id).where(
+        a.project == database.project, a.view == step.view, a.run_id == batch.run_id, a.batch_id < batch.id,
+        a.generation == batch.generation, a.fingerprint == step.fingerprint,
+        a.state.in_(("begun", "validated", "published")), filed, ~blocked,
+    )  # fmt: skip
+    changed = _changes(database, connection, candidates)
+    rows = connection.execute(
+        sa.select(a.id, a.step, a.start_at, a.end_at).where(a.id.in_(candidates)).order_by(a.id.desc())
+    ).all()
+    chosen: dict[int, Interval] = {}
+    for row in rows:
+        whole = Interval(row.start_at, row.end_at)
+        within = any(range_.contains(whole) for range_ in batch.ranges)
+        free = not any(whole.overlaps(other) for other in chosen.values())
+        if row.id not in changed and within and free and decode_step(row.step).audits == step.audits:
+            chosen[row.id] = whole
+    return sorted(chosen, key=lambda id_: chosen[id_])
 
 
-def _reads(item: ViewInput, intervals: Sequence[Interval]) -> list[Interval]:
-    """Return, for each interval, the range of the upstream view that it reads."""
-    if isinstance(item, HistoryInput):
-        return list(intervals)
-    untils = [interval.end if item.end is None else min(interval.end, item.end) for interval in intervals]
-    first = item.schedule.interval_ending_by(min(untils))
-    edges = item.schedule.boundaries(first.start, max(untils))
-    ends = [bisect.bisect_right(edges, until) - 1 for until in untils]
-    return [Interval(edges[end - 1], edges[end]) for end in ends]
-
-
-def _changed_inputs(database: Database, connection: Connection, among: sa.Select[tuple[int]]) -> Changed:
-    rows = connection.execute(sa.select(attempt_pins).where(attempt_pins.c.attempt_id.in_(among)))
+def _changes(database: Database, connection: Connection, among: sa.Select[tuple[int]]) -> dict[int, Changes]:
+    """Return, for the attempts among those selected of which something has changed that they read, what."""
+    changes: dict[int, Changes] = defaultdict(Changes)
+    for attempt, datasets in changed_tiles(database, connection, among).items():
+        changes[attempt].published.update(datasets)
+    for attempt, sources in changed_sources(database, connection, among).items():
+        changes[attempt].sources.update(sources)
+    rows = connection.execute(
+        sa.select(attempt_pins).where(attempt_pins.c.attempt_id.in_(among), ~attempt_pins.c.view.startswith(TILES_PREFIX))
+    )
     pins: dict[str, list[tuple[int, Pin]]] = defaultdict(list)
     for row in rows:
         pin = Pin(view=row.view, start=row.start_at, end=row.end_at, sequence=row.sequence)
         pins[row.view].append((row.attempt_id, pin))
     generations = live_generations(database, connection, pins)
-    changed: Changed = {}
     for upstream, pinned in pins.items():
         now = changed_pins(database, connection, [pin for _, pin in pinned], generations.get(upstream))
         for (attempt, _), parts in zip(pinned, now, strict=True):
             if parts:
-                changed.setdefault(attempt, {}).setdefault(upstream, []).extend(parts)
-    return changed
+                changes[attempt].published.setdefault(upstream, []).extend(parts)
+    return dict(changes)
 
 
 def _attempts_of(connection: Connection, ids: Sequence[int], outcome: Outcome) -> Iterable[tuple[int, Step, list[Interval]]]:

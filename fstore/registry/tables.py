@@ -5,46 +5,30 @@ Every row belongs to a project. Nothing here runs a query; a change here needs a
 
 from __future__ import annotations
 
-from datetime import datetime
-
 import sqlalchemy as sa
 
-from fstore.registry.columns import BigId, Instant, Json
-
-metadata = sa.MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
-        "pk": "pk_%(table_name)s",
-    }
+from fstore.registry.columns import (
+    BigId,
+    Instant,
+    Json,
+    instant_column,
+    name_column,
+    part_of_project_column,
+    project_column,
+    range_columns,
+    text_column,
 )
-
-
-def _project() -> sa.Column[str]:
-    return sa.Column("project", sa.String, sa.ForeignKey("projects.project"), nullable=False)
-
-
-def _part_of_project() -> sa.Column[str]:
-    """Return the project of a row whose parent row is bound to it already: bulk rows are checked once, not twice."""
-    return sa.Column("project", sa.String, nullable=False)
-
-
-def _name(name: str, comment: str | None = None) -> sa.Column[str]:
-    return sa.Column(name, sa.String, nullable=False, comment=comment)
-
-
-def _instant(name: str, comment: str | None = None) -> sa.Column[datetime]:
-    return sa.Column(name, Instant, nullable=False, comment=comment)
-
-
-def _range() -> tuple[sa.Column[datetime], sa.Column[datetime]]:
-    return _instant("start_at"), _instant("end_at")
-
-
-def _text(name: str) -> sa.Column[str]:
-    return sa.Column(name, sa.String, nullable=False, server_default="")
-
+from fstore.registry.columns import metadata as metadata  # noqa: PLC0414  (what the tables belong to)
+from fstore.registry.overlay_tables import flips as flips  # noqa: PLC0414  (so that the metadata is whole)
+from fstore.registry.overlay_tables import overlay_views as overlay_views  # noqa: PLC0414
+from fstore.registry.overlay_tables import overlays as overlays  # noqa: PLC0414
+from fstore.registry.service_tables import feature_services as feature_services  # noqa: PLC0414
+from fstore.registry.service_tables import on_demand_features as on_demand_features  # noqa: PLC0414
+from fstore.registry.service_tables import service_features as service_features  # noqa: PLC0414
+from fstore.registry.source_tables import observed_files as observed_files  # noqa: PLC0414
+from fstore.registry.source_tables import observed_sources as observed_sources  # noqa: PLC0414
+from fstore.registry.source_tables import source_changes as source_changes  # noqa: PLC0414
+from fstore.registry.source_tables import source_extracts as source_extracts  # noqa: PLC0414
 
 # -- the project ------------------------------------------------------------------------------------------------------
 
@@ -52,21 +36,21 @@ projects = sa.Table(
     "projects",
     metadata,
     sa.Column("project", sa.String, primary_key=True),
-    _name("incarnation", "identifies this registry; new after a loss"),
+    name_column("incarnation", "identifies this registry; new after a loss"),
     sa.Column("version", sa.BigInteger, nullable=False, comment="grows with every change of definitions"),
     sa.Column("sequence", sa.BigInteger, nullable=False, comment="of the newest publication"),
     sa.Column("published_at", Instant, comment="of the newest publication; never runs backwards"),
-    _instant("created_at"),
+    instant_column("created_at"),
 )
 
 stores = sa.Table(
     "stores",
     metadata,
-    _project(),
-    _name("kind"),
-    _name("url", "without password"),
-    _name("store_id"),
-    _instant("recorded_at"),
+    project_column(),
+    name_column("kind"),
+    name_column("url", "without password"),
+    name_column("store_id"),
+    instant_column("recorded_at"),
     sa.PrimaryKeyConstraint("project", "kind"),
 )
 
@@ -75,28 +59,28 @@ stores = sa.Table(
 entities = sa.Table(
     "entities",
     metadata,
-    _project(),
-    _name("name"),
-    _text("description"),
+    project_column(),
+    name_column("name"),
+    text_column("description"),
     sa.PrimaryKeyConstraint("project", "name"),
 )
 
 entity_keys = sa.Table(
     "entity_keys",
     metadata,
-    _project(),
-    _name("entity"),
+    project_column(),
+    name_column("entity"),
     sa.Column("position", sa.Integer, nullable=False),
-    _name("name"),
-    _name("type"),
+    name_column("name"),
+    name_column("type"),
     sa.PrimaryKeyConstraint("project", "entity", "position"),
 )
 
 sources = sa.Table(
     "sources",
     metadata,
-    _project(),
-    _name("name"),
+    project_column(),
+    name_column("name"),
     sa.Column("kind", sa.String, comment="null until a registered view reads it"),
     sa.Column("path", sa.String),
     sa.Column("event_time", sa.String, comment="null for a dimension"),
@@ -109,39 +93,39 @@ sources = sa.Table(
 source_columns = sa.Table(
     "source_columns",
     metadata,
-    _project(),
-    _name("source"),
+    project_column(),
+    name_column("source"),
     sa.Column("position", sa.Integer, nullable=False),
-    _name("name"),
-    _name("type"),
+    name_column("name"),
+    name_column("type"),
     sa.PrimaryKeyConstraint("project", "source", "position"),
 )
 
 views = sa.Table(
     "views",
     metadata,
-    _project(),
-    _name("name"),
+    project_column(),
+    name_column("name"),
     sa.Column("version", sa.BigInteger, nullable=False, comment="the row of view_versions that is live"),
-    _name("fingerprint"),
+    name_column("fingerprint"),
     sa.Column("live_generation", sa.Integer, nullable=False),
-    _name("entity"),
-    _name("kind", "snapshot or event"),
-    _name("step", "aggregate, sql or python"),
-    _name("schedule"),
-    _name("timezone"),
-    _instant("start_at"),
+    name_column("entity"),
+    name_column("kind", "snapshot or event"),
+    name_column("step", "aggregate, composite, sql or python"),
+    name_column("schedule"),
+    name_column("timezone"),
+    instant_column("start_at"),
     sa.Column("end_at", Instant),
     sa.Column("lag_seconds", sa.Float, nullable=False),
     sa.Column("ttl_seconds", sa.Float),
     sa.Column("online", sa.Boolean, nullable=False),
-    _text("pipeline"),
-    _text("owner"),
-    _text("description"),
+    text_column("pipeline"),
+    text_column("owner"),
+    text_column("description"),
     sa.Column("tags", Json, nullable=False),
-    _text("module"),
+    text_column("module"),
     sa.Column("line", sa.Integer, nullable=False),
-    _instant("registered_at", "of the live version"),
+    instant_column("registered_at", "of the live version"),
     sa.Column("retired_at", Instant, comment="when it left the definitions"),
     sa.PrimaryKeyConstraint("project", "name"),
     sa.Index("ix_views_owner", "project", "owner"),
@@ -150,12 +134,12 @@ views = sa.Table(
 view_versions = sa.Table(
     "view_versions",
     metadata,
-    _project(),
-    _name("view"),
+    project_column(),
+    name_column("view"),
     sa.Column("version", sa.BigInteger, nullable=False, comment="the project's version that brought it"),
-    _name("fingerprint"),
+    name_column("fingerprint"),
     sa.Column("step", Json, nullable=False),
-    _instant("registered_at"),
+    instant_column("registered_at"),
     sa.PrimaryKeyConstraint("project", "view", "version"),
     sa.Index("ix_view_versions_fingerprint", "project", "fingerprint"),
 )
@@ -163,13 +147,13 @@ view_versions = sa.Table(
 features = sa.Table(
     "features",
     metadata,
-    _project(),
-    _name("view"),
-    _name("name"),
+    project_column(),
+    name_column("view"),
+    name_column("name"),
     sa.Column("position", sa.Integer, nullable=False),
     sa.Column("type", sa.String),
-    _name("fingerprint"),
-    _text("description"),
+    name_column("fingerprint"),
+    text_column("description"),
     sa.Column("pii", sa.Boolean, nullable=False),
     sa.PrimaryKeyConstraint("project", "view", "name"),
     sa.Index("ix_features_name", "project", "name"),
@@ -178,57 +162,50 @@ features = sa.Table(
 view_inputs = sa.Table(
     "view_inputs",
     metadata,
-    _project(),
-    _name("view"),
-    _name("alias"),
-    _name("kind", "events, dimension, snapshot or history"),
-    _name("input", "the source or view that is read"),
+    project_column(),
+    name_column("view"),
+    name_column("alias"),
+    name_column("kind", "events, dimension, snapshot or history"),
+    name_column("input", "the source or view that is read"),
     sa.PrimaryKeyConstraint("project", "view", "alias"),
     sa.Index("ix_view_inputs_input", "project", "input"),
 )
 
-feature_services = sa.Table(
-    "feature_services",
-    metadata,
-    _project(),
-    _name("name"),
-    _text("owner"),
-    _text("description"),
-    sa.Column("tags", Json, nullable=False),
-    sa.PrimaryKeyConstraint("project", "name"),
-)
-
-service_features = sa.Table(
-    "service_features",
-    metadata,
-    _project(),
-    _name("service"),
-    sa.Column("position", sa.Integer, nullable=False),
-    _name("view"),
-    _name("feature"),
-    sa.PrimaryKeyConstraint("project", "service", "position"),
-    sa.Index("ix_service_features_view", "project", "view", "feature"),
-)
-
 # -- the ledger -------------------------------------------------------------------------------------------------------
+
+batches = sa.Table(
+    "batches",
+    metadata,
+    sa.Column("id", BigId, primary_key=True, autoincrement=True, comment="a later one fences earlier ones of its run"),
+    project_column(),
+    name_column("view"),
+    sa.Column("generation", sa.Integer, nullable=False),
+    name_column("run_id"),
+    sa.Column("ranges", Json, nullable=False, comment="what it was asked for, as merged ranges"),
+    instant_column("created_at"),
+    sa.Index("ix_batches_run", "project", "view", "run_id", "id"),
+    sqlite_autoincrement=True,
+)
 
 attempts = sa.Table(
     "attempts",
     metadata,
     sa.Column("id", BigId, primary_key=True, autoincrement=True, comment="its epoch"),
-    _project(),
-    _name("view"),
+    project_column(),
+    name_column("view"),
     sa.Column("generation", sa.Integer, nullable=False),
-    _name("run_id"),
-    _name("fingerprint"),
+    name_column("run_id"),
+    sa.Column("batch_id", BigId, sa.ForeignKey("batches.id"), nullable=False),
+    name_column("fingerprint"),
     sa.Column("step", Json, nullable=False),
-    _name("state", "begun, validated, published, failed, abandoned or swept"),
-    _text("message"),
-    *_range(),
-    _instant("created_at"),
+    name_column("state", "begun, validated, published, failed, abandoned or swept"),
+    text_column("message"),
+    *range_columns(),
+    instant_column("created_at"),
     sa.Column("finished_at", Instant),
     sa.Index("ix_attempts_run", "project", "view", "run_id", "id"),
     sa.Index("ix_attempts_recent", "project", "id"),
+    sa.Index("ix_attempts_batch", "batch_id"),
     sqlite_autoincrement=True,
 )
 
@@ -240,12 +217,12 @@ def _attempt() -> sa.Column[int]:
 attempt_intervals = sa.Table(
     "attempt_intervals",
     metadata,
-    _part_of_project(),
+    part_of_project_column(),
     _attempt(),
-    _name("view"),
+    name_column("view"),
     sa.Column("generation", sa.Integer, nullable=False),
-    *_range(),
-    _name("outcome", "pending, passed, blocked, published or overtaken"),
+    *range_columns(),
+    name_column("outcome", "pending, passed, blocked, published or overtaken"),
     sa.Column("rows", sa.BigInteger, comment="null until validated"),
     sa.Column("quarantined_rows", sa.BigInteger),
     sa.PrimaryKeyConstraint("attempt_id", "start_at"),
@@ -256,19 +233,19 @@ check_results = sa.Table(
     "check_results",
     metadata,
     sa.Column("id", BigId, primary_key=True, autoincrement=True),
-    _part_of_project(),
+    part_of_project_column(),
     _attempt(),
-    _instant("start_at"),
-    _instant("end_at", "neighbouring intervals with an equal result share a row"),
+    instant_column("start_at"),
+    instant_column("end_at", "neighbouring intervals with an equal result share a row"),
     sa.Column("position", sa.Integer, nullable=False),
-    _name("label"),
-    _name("kind"),
-    _name("severity"),
+    name_column("label"),
+    name_column("kind"),
+    name_column("severity"),
     sa.Column("columns", Json, nullable=False),
     sa.Column("violations", sa.BigInteger, nullable=False),
     sa.Column("samples", Json, nullable=False, comment="keys of some offending rows"),
-    _text("message"),
-    _text("sql"),
+    text_column("message"),
+    text_column("sql"),
     sa.Index("ix_check_results_attempt", "attempt_id", "start_at"),
     sqlite_autoincrement=True,
 )
@@ -276,27 +253,40 @@ check_results = sa.Table(
 attempt_pins = sa.Table(
     "attempt_pins",
     metadata,
-    _part_of_project(),
+    part_of_project_column(),
     _attempt(),
     sa.Column("position", sa.Integer, nullable=False),
-    _name("view"),
-    *_range(),
-    sa.Column("sequence", sa.BigInteger, nullable=False),
+    name_column("view"),
+    *range_columns(),
+    sa.Column("sequence", sa.BigInteger, nullable=False, comment="of tiles: the newest publication when they were read"),
     sa.PrimaryKeyConstraint("attempt_id", "position"),
     sa.Index("ix_attempt_pins_view", "project", "view", "sequence"),
+)
+
+attempt_sources = sa.Table(
+    "attempt_sources",
+    metadata,
+    part_of_project_column(),
+    _attempt(),
+    name_column("source", "identity of the source"),
+    sa.Column("change_id", sa.BigInteger, nullable=False, comment="the newest change of the source that was known"),
+    sa.Column("start_at", Instant, comment="the range of event time that was read; null: from the first event"),
+    instant_column("end_at"),
+    sa.PrimaryKeyConstraint("attempt_id", "source"),
+    sa.Index("ix_attempt_sources_source", "project", "source", "change_id"),
 )
 
 data_files = sa.Table(
     "data_files",
     metadata,
-    _part_of_project(),
+    part_of_project_column(),
     _attempt(),
     sa.Column("position", sa.Integer, nullable=False),
-    _name("path"),
+    name_column("path"),
     sa.Column("rows", sa.BigInteger, nullable=False),
     sa.Column("bytes", sa.BigInteger, nullable=False),
-    *_range(),
-    _name("schema_id"),
+    *range_columns(),
+    name_column("schema_id"),
     sa.PrimaryKeyConstraint("attempt_id", "position"),
     sa.Index("ix_data_files_path", "project", "path"),
 )
@@ -304,14 +294,14 @@ data_files = sa.Table(
 publications = sa.Table(
     "publications",
     metadata,
-    _project(),
+    project_column(),
     sa.Column("sequence", sa.BigInteger, nullable=False),
-    _name("view"),
+    name_column("view"),
     sa.Column("generation", sa.Integer, nullable=False),
-    *_range(),
+    *range_columns(),
     _attempt(),
-    _name("fingerprint"),
-    _instant("published_at"),
+    name_column("fingerprint"),
+    instant_column("published_at"),
     sa.PrimaryKeyConstraint("project", "sequence"),
     sa.Index("ix_publications_range", "project", "view", "generation", "end_at", "start_at"),
     sa.Index("ix_publications_attempt", "attempt_id"),
@@ -321,14 +311,14 @@ outbox = sa.Table(
     "outbox",
     metadata,
     sa.Column("id", BigId, primary_key=True, autoincrement=True),
-    _project(),
-    _name("kind"),
-    _name("view"),
+    project_column(),
+    name_column("kind"),
+    name_column("view"),
     sa.Column("generation", sa.Integer, nullable=False),
     sa.Column("sequence", sa.BigInteger, nullable=False),
     _attempt(),
-    *_range(),
-    _instant("created_at"),
+    *range_columns(),
+    instant_column("created_at"),
     sa.Column("tries", sa.Integer, nullable=False),
     sa.Column("last_error", sa.String),
     sa.Column("done_at", Instant),
@@ -343,16 +333,16 @@ lineage_events = sa.Table(
     "lineage_events",
     metadata,
     sa.Column("id", BigId, primary_key=True, autoincrement=True),
-    _project(),
-    _instant("event_time"),
-    _name("event_type"),
-    _name("run_id"),
-    _name("job_namespace"),
-    _name("job_name"),
+    project_column(),
+    instant_column("event_time"),
+    name_column("event_type"),
+    name_column("run_id"),
+    name_column("job_namespace"),
+    name_column("job_name"),
     sa.Column("parent_run_id", sa.String),
     sa.Column("parent_job_name", sa.String),
     sa.Column("payload", Json, nullable=False),
-    _instant("recorded_at"),
+    instant_column("recorded_at"),
     sa.UniqueConstraint("project", "run_id", "event_type", "job_namespace", "job_name", name="uq_lineage_events_once"),
     sa.Index("ix_lineage_events_job", "project", "job_name", "event_time"),
     sa.Index("ix_lineage_events_parent", "project", "parent_run_id"),
@@ -362,29 +352,29 @@ lineage_events = sa.Table(
 lineage_outputs = sa.Table(
     "lineage_outputs",
     metadata,
-    _project(),
-    _name("namespace"),
-    _name("name"),
-    _name("revision", "the rows of lineage_edges that hold now"),
-    _name("job_namespace"),
-    _name("job_name"),
-    _instant("event_time"),
-    _name("run_id"),
+    project_column(),
+    name_column("namespace"),
+    name_column("name"),
+    name_column("revision", "the rows of lineage_edges that hold now"),
+    name_column("job_namespace"),
+    name_column("job_name"),
+    instant_column("event_time"),
+    name_column("run_id"),
     sa.PrimaryKeyConstraint("project", "namespace", "name", "job_namespace", "job_name"),
 )
 
 lineage_edges = sa.Table(
     "lineage_edges",
     metadata,
-    _project(),
-    _name("output_namespace"),
-    _name("output_name"),
-    _name("revision"),
-    _name("output_column", "empty: the whole data set"),
-    _name("input_namespace"),
-    _name("input_name"),
-    _name("input_column", "empty: the whole data set"),
-    _text("transformation"),
+    project_column(),
+    name_column("output_namespace"),
+    name_column("output_name"),
+    name_column("revision"),
+    name_column("output_column", "empty: the whole data set"),
+    name_column("input_namespace"),
+    name_column("input_name"),
+    name_column("input_column", "empty: the whole data set"),
+    text_column("transformation"),
     sa.Column("masking", sa.Boolean, nullable=False),
     sa.PrimaryKeyConstraint(
         "project", "output_namespace", "output_name", "revision",

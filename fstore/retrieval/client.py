@@ -18,8 +18,9 @@ import pyarrow as pa
 from fstore.arrow import rows_hash
 from fstore.backends import Backends, open_backends
 from fstore.errors import RetrievalError, SettingsError, StoreCorrupt
-from fstore.retrieval.entity_rows import key_columns, read_entity_rows, time_column
-from fstore.retrieval.features import Selection, refuse_taken, select_features
+from fstore.retrieval.entity_rows import key_columns, read_entity_rows, time_column, with_request
+from fstore.retrieval.features import Selection, Wanted, as_texts, refuse_taken, select_features
+from fstore.retrieval.on_demand import OnDemandProgram
 from fstore.retrieval.online import OnlineResponse, PreparedRead
 from fstore.retrieval.point_in_time import EntityTimes, join_view
 from fstore.retrieval.training import Manifest, Missing, TrainingFrame
@@ -61,7 +62,7 @@ class Client:
     def get_historical_features(
         self,
         entity_rows: pd.DataFrame | pl.DataFrame | pa.Table | str | Path | Sequence[Mapping[str, object]],
-        features: Sequence[str] | None = None,
+        features: Sequence[Wanted] | None = None,
         *,
         service: str | None = None,
         timestamp_column: str = "event_timestamp",
@@ -72,8 +73,9 @@ class Client:
         """Join features to entity rows, each as it was known at the row's instant.
 
         ``entity_rows`` hold the join keys, ``timestamp_column`` (instants with a time zone) and anything else, such as
-        labels; they come back once each, in their order, followed by the features (``view:feature``, ``view:*`` or those of
-        a ``service``). A null key gives nulls. ``as_of`` (a sequence of the log, or an instant) reads the store as it was
+        labels; they come back once each, in their order, followed by the features (``view:feature``, ``view:*``, the objects
+        of definition modules, or those of a ``service``). Request values of on-demand features are columns of the entity
+        rows. A null key gives nulls. ``as_of`` (a sequence of the log, or an instant) reads the store as it was
         then. Raises UnknownFeature, EntityColumnError, FeatureNameClash and, unless ``missing="allow"``, IncompleteHistory
         where an interval that a row needs was never published.
         """
@@ -84,7 +86,8 @@ class Client:
         table = read_entity_rows(entity_rows)
         refuse_taken(selection, table.column_names)
         instants = time_column(table, timestamp_column)
-        keys = [key_columns(table, view.step.keys, view.step.view) for view in selection.views]
+        keys = [key_columns(table, view.keys, view.label) for view in selection.views]
+        on_demand = self._on_demand(selection)
         state = registry.state()
         sequence = self._sequence(selection, as_of, state.sequence)
         joined = [
@@ -93,9 +96,11 @@ class Client:
             )
             for view, own in zip(selection.views, keys, strict=True)
         ]
-        for column in selection.columns:
-            (values,) = (part.table[column] for part in joined if column in part.table.column_names)
-            table = table.append_column(column, values)
+        values = {name: part.table[name] for part in joined for name in part.table.column_names}
+        values |= on_demand.evaluate(table, values)
+        spine_columns = [*selection.keys, *dict.fromkeys(column.name for column in on_demand.request), timestamp_column]
+        for reference, column in zip(selection.references, selection.columns, strict=True):
+            table = table.append_column(column, values[reference])
         manifest = Manifest(
             project=self._backends.settings.project,
             registry=state.incarnation,
@@ -106,9 +111,11 @@ class Client:
             columns=selection.columns,
             timestamp_column=timestamp_column,
             missing=missing,
+            full_names=full_names,
             rows=table.num_rows,
-            spine_checksum=rows_hash(table, columns=[*selection.keys, timestamp_column]),
+            spine_checksum=rows_hash(table, columns=list(dict.fromkeys(spine_columns))),
             views=tuple(part.report for part in joined),
+            on_demand={item.definition.name: item.definition.fingerprint for item in selection.on_demand},
         )
         return TrainingFrame(table, manifest)
 
@@ -127,7 +134,7 @@ class Client:
         # the first read passed its own check for missing history: what was blocked then may be published by now
         frame = self.get_historical_features(
             table, manifest.features, timestamp_column=manifest.timestamp_column, as_of=manifest.sequence, missing="allow",
-            full_names=tuple(reference.replace(":", "__") for reference in manifest.features) == manifest.columns,
+            full_names=manifest.full_names,
         )  # fmt: skip
         if frame.manifest.spine_checksum != manifest.spine_checksum:
             raise RetrievalError("the entity rows are not those of the manifest: their keys or times differ")
@@ -138,21 +145,23 @@ class Client:
 
     def get_online_features(
         self,
-        features: Sequence[str] | None = None,
+        features: Sequence[Wanted] | None = None,
         entities: Mapping[str, Sequence[object]] | Sequence[Mapping[str, object]] | None = None,
         *,
+        request: Mapping[str, Sequence[object]] | None = None,
         service: str | None = None,
         full_names: bool = False,
     ) -> OnlineResponse:
         """Read the features of entities as they are now: what a point-in-time join at this moment would give.
 
-        ``entities`` are lists by join key, or a dict per entity. Raises UnknownFeature, EntityColumnError,
+        ``entities`` are lists by join key, or a dict per entity; ``request`` has the request values of on-demand features as
+        lists of the same length (they may be among the entities as well). Raises UnknownFeature, EntityColumnError,
         FeatureNameClash, FloorMissing when the online store has nothing of a view, and RetrievalError for a
         view that is not kept online. Costs one read of the online store per view.
         """
         if entities is None:
             raise RetrievalError('entities is missing: pass the join keys, such as entities={"user_id": ["u1", "u2"]}')
-        rows = read_entity_rows(entities)
+        rows = with_request(read_entity_rows(entities), request)
         try:
             return self._prepare(features, service, full_names=full_names).read(self._backends.online, rows, self._clock())
         except StoreCorrupt:  # or a row of a definition that is newer than what was prepared
@@ -181,7 +190,12 @@ class Client:
         heads = (ledger.heads(view.step.view, generation=view.generation, as_of=as_of) for view in selection.views)
         return max((head.sequence for seen in heads for head in seen), default=0)
 
-    def _prepare(self, features: Sequence[str] | None, service: str | None, *, full_names: bool) -> PreparedRead:
+    def _on_demand(self, selection: Selection) -> OnDemandProgram:
+        """Compile the on-demand features of a selection."""
+        directory = Path(self._backends.settings.definitions_dir)
+        return OnDemandProgram(selection.on_demand, selection.views, lambda: self._backends.engine, directory)
+
+    def _prepare(self, features: Sequence[Wanted] | None, service: str | None, *, full_names: bool) -> PreparedRead:
         """Return the prepared read of a list of features, made anew when definitions have changed."""
         registry = self._backends.registry
         if time.monotonic() - self._checked_at > _PLAN_SECONDS:
@@ -189,12 +203,14 @@ class Client:
             if version != self._prepared_version:
                 self._prepared.clear()
             self._prepared_version, self._checked_at = version, time.monotonic()
-        wanted = (service or "") if features is None or isinstance(features, str) else tuple(features)
+        texts = None if features is None else as_texts(features)
+        wanted = texts if texts is not None else service or ""
         prepared = self._prepared.get((wanted, full_names)) if (features is None) != (service is None) else None
         if prepared is None:
-            selection = select_features(registry, features=features, service=service, full_names=full_names)
+            selection = select_features(registry, features=texts, service=service, full_names=full_names)
             schemas = {view.step.view: _row_schemas(self._backends, view.step.view) for view in selection.views}
-            prepared = PreparedRead(self._backends.settings.project, selection, schemas, self._how_to_refill)
+            prepared = PreparedRead(self._backends.settings.project, selection, schemas, self._how_to_refill,
+                                    self._on_demand(selection))  # fmt: skip
             self._prepared[wanted, full_names] = prepared
         return prepared
 

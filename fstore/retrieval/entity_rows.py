@@ -43,6 +43,25 @@ def read_entity_rows(
     return table
 
 
+def with_request(entities: pa.Table, request: Mapping[str, Sequence[object]] | None) -> pa.Table:
+    """Return entity rows with the request's values as further columns. Raises EntityColumnError when the two do not fit."""
+    if not request:
+        return entities
+    try:
+        values = read_entity_rows(request)
+    except EntityColumnError as error:
+        raise EntityColumnError(f"in the request: {error}") from None
+    if taken := [name for name in values.column_names if name in entities.column_names]:
+        raise EntityColumnError(f"the request has {listing(taken)}, and so have the entities: give a value once")
+    if values.num_rows != entities.num_rows:
+        raise EntityColumnError(
+            f"the request has lists of {values.num_rows} value(s) for {entities.num_rows} entities; give one per entity"
+        )
+    for name in values.column_names:
+        entities = entities.append_column(name, values[name])
+    return entities
+
+
 def key_columns(table: pa.Table, keys: Sequence[Column], view: str) -> list[pa.ChunkedArray]:
     """Return the join keys of a view, converted exactly to their types.
 
@@ -57,6 +76,31 @@ def key_columns(table: pa.Table, keys: Sequence[Column], view: str) -> list[pa.C
             )
         converted.append(_converted(table[key.name], key, view))
     return converted
+
+
+def request_values(table: pa.Table, column: Column, feature: str) -> pa.ChunkedArray:
+    """Return a request value of an on-demand feature, converted to its type.
+
+    Raises EntityColumnError when it is missing, of another kind, or does not fit. Floats become narrower where the type is.
+    """
+    if column.name not in table.column_names:
+        raise EntityColumnError(
+            f"the request has no {column.name!r}, which on-demand feature {feature!r} needs as {column.type}; there are "
+            f"{listing(table.column_names)}.{did_you_mean(column.name, table.column_names)} Give it as a column "
+            f'of the entity rows, or online as request={{"{column.name}": […]}}'
+        )
+    given, wanted = _plain(table[column.name]), arrow_type(parse_type(column.type))
+    if pa.types.is_null(given.type):
+        return given.cast(wanted)
+    problem = (
+        f"request value {column.name!r} of on-demand feature {feature!r} is {given.type}, but declared as {column.type}"
+    )
+    if _kind(given.type) not in _REQUEST_KINDS.get(_kind(wanted), (_kind(wanted),)):
+        raise EntityColumnError(f"{problem}. Convert it.")
+    try:
+        return given.cast(wanted)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise EntityColumnError(f"{problem}: {error}") from None
 
 
 def time_column(table: pa.Table, name: str) -> npt.NDArray[np.int64]:
@@ -169,6 +213,21 @@ def _convertible(given: pa.DataType, wanted: pa.DataType) -> bool:
     if pa.types.is_boolean(wanted):
         return bool(pa.types.is_boolean(given))
     return bool(pa.types.is_date(wanted) and pa.types.is_date(given))
+
+
+_REQUEST_KINDS = {"integer": ("integer", "float"), "float": ("integer", "float"), "decimal": ("integer", "decimal")}
+"""Which kinds of values a request may bring for a kind of type: an integer as float (as pandas has it beside nulls), say."""
+
+
+def _kind(type: pa.DataType) -> str:
+    """Return the kind of an Arrow type, where those of one kind differ in size only."""
+    if pa.types.is_timestamp(type):
+        return "instant" if type.tz is not None else "time without a zone"
+    kinds = {"integer": pa.types.is_integer, "float": pa.types.is_floating, "decimal": pa.types.is_decimal,
+             "text": lambda of: pa.types.is_string(of) or pa.types.is_large_string(of), "list": pa.types.is_nested,
+             "binary": lambda of: pa.types.is_binary(of) or pa.types.is_large_binary(of),
+             "date": pa.types.is_date}  # fmt: skip
+    return next((kind for kind, holds in kinds.items() if holds(type)), str(type))
 
 
 def _pandas_type(kind: str) -> str:

@@ -20,6 +20,7 @@ from fstore.interval import MICROSECOND, from_micros, to_micros
 from fstore.plan.steps import EVENT_TIMESTAMP
 from fstore.retrieval.entity_rows import key_columns
 from fstore.retrieval.features import SelectedView, Selection, empty_values, refuse_taken
+from fstore.retrieval.on_demand import OnDemandProgram
 from fstore.stores.encoding import PRESENT, RowCodec, RowDecoder, schema_id
 from fstore.stores.online import OnlineStore, OnlineView
 from fstore.types import Column
@@ -27,12 +28,12 @@ from fstore.types import Column
 if TYPE_CHECKING:
     import pandas as pd
 
-Status = Literal["value", "empty", "expired", "absent", "null_key"]
-STATUSES: tuple[Status, ...] = ("value", "empty", "expired", "absent", "null_key")
+Status = Literal["value", "empty", "expired", "absent", "null_key", "computed"]
+STATUSES: tuple[Status, ...] = ("value", "empty", "expired", "absent", "null_key", "computed")
 """What a value stands on: a stored row; the empty row, as the key has none; nothing, as what there is is older than ttl;
-nothing, as nothing is known; nothing, as the key has a null."""
+nothing, as nothing is known; nothing, as the key has a null; the request, as the feature is computed on demand."""
 
-_VALUE, _EMPTY, _EXPIRED, _ABSENT, _NULL_KEY = range(5)
+_VALUE, _EMPTY, _EXPIRED, _ABSENT, _NULL_KEY, _COMPUTED = range(6)
 
 
 class OnlineResponse:
@@ -47,16 +48,16 @@ class OnlineResponse:
 
     def to_pandas(self) -> pd.DataFrame:
         """Return entity columns and features as a pandas DataFrame."""
-        frame: pd.DataFrame = self._table.to_pandas()
+        frame: pd.DataFrame = self._table.to_pandas(maps_as_pydicts="strict")
         return frame
 
     def to_dict(self) -> dict[str, list[object]]:
-        """Return entity columns and features as lists by column."""
-        return self._table.to_pydict()  # type: ignore[no-any-return]
+        """Return entity columns and features as lists by column; maps are dicts in the order of their keys."""
+        return self._table.to_pydict(maps_as_pydicts="strict")  # type: ignore[no-any-return]
 
     @property
     def event_timestamps(self) -> dict[str, list[datetime | None]]:
-        """The instant that each value describes, by feature column; None where there is none."""
+        """The instant that each stored value describes, by feature column; None where there is none."""
         return {column: list(values.event_timestamps) for column, values in self._columns.items()}
 
     @property
@@ -98,7 +99,7 @@ class PreparedView:
 
     def read(self, store: OnlineStore, entities: pa.Table, now: datetime) -> ViewValues:
         """Read the view's features of all entities as of ``now``."""
-        keys = pa.table(key_columns(entities, self.step.keys, self.step.view), names=[key.name for key in self.step.keys])
+        keys = pa.table(key_columns(entities, self.view.keys, self.view.label), names=[key.name for key in self.step.keys])
         complete = np.ones(keys.num_rows, dtype=np.bool_)
         for column in keys.columns:
             complete &= column.is_valid().to_numpy()
@@ -151,6 +152,7 @@ class PreparedRead:
         selection: Selection,
         schemas: Mapping[str, Sequence[Sequence[Column]]],
         refill: Callable[[str], str],
+        on_demand: OnDemandProgram,
     ) -> None:
         """Prepare a selection.
 
@@ -163,13 +165,13 @@ class PreparedRead:
                     f"view {view.step.view!r} is not kept online (online = False in {view.step.module}:{view.step.line}); "
                     "read it with get_historical_features, or leave its features out"
                 )
-        self.selection = selection
+        self.selection, self._on_demand = selection, on_demand
         self._views = [PreparedView(project, view, schemas[view.step.view], refill) for view in selection.views]
 
     def read(self, store: OnlineStore, entities: pa.Table, now: datetime) -> OnlineResponse:
-        """Read the features for entities (a row each) as of ``now``: one store read per view.
+        """Read the features for entities (a row each, with the request values) as of ``now``: one store read per join.
 
-        Raises EntityColumnError, FeatureNameClash and FloorMissing.
+        Raises EntityColumnError, FeatureNameClash, FloorMissing, and what an on-demand feature raises.
         """
         refuse_taken(self.selection, entities.column_names)
         arrays: dict[str, pa.Array] = {}
@@ -178,7 +180,14 @@ class PreparedRead:
             values = prepared.read(store, entities, now)
             for column, array in zip(prepared.view.columns, values.arrays, strict=True):
                 arrays[column], sources[column] = array, values
+        for name, values_on_demand in self._on_demand.evaluate(entities, arrays).items():
+            computed = np.full(entities.num_rows, _COMPUTED, dtype=np.int8)
+            arrays[name] = values_on_demand
+            sources[name] = ViewValues([], computed, np.zeros(entities.num_rows, dtype=np.int64))
         table = entities
-        for column in self.selection.columns:
-            table = table.append_column(column, arrays[column])
-        return OnlineResponse(table, {column: sources[column] for column in self.selection.columns})
+        for reference, column in zip(self.selection.references, self.selection.columns, strict=True):
+            table = table.append_column(column, arrays[reference])
+        return OnlineResponse(
+            table,
+            {c: sources[r] for r, c in zip(self.selection.references, self.selection.columns, strict=True)},
+        )

@@ -47,6 +47,7 @@ class ViewReport(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     view: str
+    alias: str | None = None
     kind: str
     generation: int
     fingerprint: str
@@ -98,7 +99,7 @@ def join_view(
     heads = backends.registry.ledger.heads(step.view, generation=view.generation, as_of=sequence)
     if len(rows.instants) == 0:
         return ViewFeatures(table=view.schema.empty_table(), report=_report(view, [], rows.complete, rows.instants))
-    blocked = backends.registry.ledger.blocked(step.view)
+    blocked = backends.registry.ledger.blocked(step.view, generation=view.generation)
     newest = from_micros(int(np.max(rows.instants))) - step.lag
     complete = rows.complete
     grid = lay_grid(step, heads, blocked, max(newest, step.start))
@@ -239,6 +240,7 @@ def _report(
         }
     return ViewReport(
         view=step.view,
+        alias=view.alias,
         kind=step.kind,
         generation=view.generation,
         fingerprint=view.fingerprint,

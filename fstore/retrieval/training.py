@@ -17,6 +17,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fstore.definitions.references import ON_DEMAND
 from fstore.errors import SettingsError
 from fstore.interval import format_instant
 from fstore.retrieval.point_in_time import ViewReport
@@ -34,7 +35,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """What a training frame was made of.
 
     ``registry`` identifies the registry, ``registry_version`` the state of its definitions, ``sequence`` the newest
-    publication that was visible. ``spine_checksum`` covers names, types and values of the keys and the time.
+    publication that was visible. ``spine_checksum`` covers names, types and values of the keys, the request values and the
+    time. ``on_demand`` has the fingerprints of on-demand features by name.
     """
 
     project: str
@@ -46,19 +48,22 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     columns: tuple[str, ...]
     timestamp_column: str
     missing: Missing
+    full_names: bool
     rows: int
     spine_checksum: str
     views: tuple[ViewReport, ...]
+    on_demand: dict[str, str] = {}
 
     @property
     def fallback_rows(self) -> dict[str, int]:
-        """Per view, the rows whose own interval is blocked or missing, and that read an older one instead."""
-        return {report.view: report.fallback_rows for report in self.views}
+        """Per view (and per alias of it), the rows whose own interval is blocked or missing, and that read an older one."""
+        return {report.alias or report.view: report.fallback_rows for report in self.views}
 
     @property
     def definitions(self) -> dict[str, str]:
-        """The fingerprint of each view."""
-        return {report.view: report.fingerprint for report in self.views}
+        """The fingerprint of each view, and of each on-demand feature under its full name."""
+        computed = {f"{ON_DEMAND}:{name}": fingerprint for name, fingerprint in self.on_demand.items()}
+        return {report.view: report.fingerprint for report in self.views} | computed
 
     def to_json(self) -> str:
         """Return the manifest as JSON."""
@@ -87,8 +92,8 @@ class TrainingFrame:
         return self._table.replace_schema_metadata({MANIFEST_KEY: self.manifest.to_json().encode()})
 
     def to_pandas(self) -> pd.DataFrame:
-        """Return the frame as a pandas DataFrame with a new index from 0."""
-        frame: pd.DataFrame = self._table.to_pandas()
+        """Return the frame as a pandas DataFrame with a new index from 0; maps are dicts in the order of their keys."""
+        frame: pd.DataFrame = self._table.to_pandas(maps_as_pydicts="strict")
         return frame
 
     def to_polars(self) -> pl.DataFrame:
@@ -132,8 +137,9 @@ def _explain_view(report: ViewReport) -> Sequence[str]:
         "null, key is null": report.null_key_rows,
     }
     found = "; ".join(f"{count} {what}" for what, count in counts.items() if count)
+    name = report.view if report.alias is None else f"{report.view} as {report.alias}"
     lines = [
-        f"  {report.view} ({report.kind}, {report.fingerprint}, generation {report.generation}): {join}, {ttl}, lag "
+        f"  {name} ({report.kind}, {report.fingerprint}, generation {report.generation}): {join}, {ttl}, lag "
         f"{report.lag_seconds:g} s, written by {len(report.attempts)} attempts",
         f"    {found or 'no rows'}",
     ]

@@ -7,7 +7,6 @@ error, and its files are left for the sweeper.
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import assert_never
@@ -18,15 +17,20 @@ import pyarrow.compute as pc
 
 from fstore.arrow import arrow_schema, schema_id
 from fstore.backends import Backends
-from fstore.definitions.modules import load_function
-from fstore.engines.engine import ArrowRelation, EventRelation, IntervalsRelation, Query
-from fstore.errors import ComputeError, FStoreError, InputsNotReady, OutputMismatch
+from fstore.engines.engine import ArrowRelation, IntervalsRelation, Query
+from fstore.errors import FStoreError, InputsNotReady, OutputMismatch
 from fstore.interval import Interval
 from fstore.lineage.run import ParentRun
-from fstore.plan.steps import EVENT_TIMESTAMP, AggregateStep, EventInput, PythonStep, SqlStep, Step
+from fstore.plan.steps import EVENT_TIMESTAMP, AggregateStep, CompositeStep, PythonStep, SqlStep, Step
+from fstore.registry.reads import tile_sets
 from fstore.registry.records import Attempt
+from fstore.registry.source_reads import source_reads
+from fstore.runtime.composites import composite_query
 from fstore.runtime.events import EventBuilder
-from fstore.runtime.inputs import MissingInput, ResolvedInputs, event_relation, relations_for, resolve_inputs
+from fstore.runtime.inputs import MissingInput, ResolvedInputs, observe_step, relations_for, resolve_inputs
+from fstore.runtime.python_views import python_tables
+from fstore.runtime.sources import first_event
+from fstore.runtime.tiles import NO_TILES, TileReader, TilesRead
 from fstore.types import DataFile
 
 CHUNK_ROWS = 2_000_000
@@ -39,7 +43,7 @@ Progress = Callable[[int, int], None]
 class Computed(msgspec.Struct, frozen=True, kw_only=True):
     """What was computed: the attempt, its rows, and the intervals left out because an input is not published.
 
-    ``ignored_rows`` are source rows without a key or a time.
+    ``ignored_rows`` are source rows without a key, where events were read. ``made_rows`` are those of tiles that were made.
     """
 
     attempt: int
@@ -47,11 +51,20 @@ class Computed(msgspec.Struct, frozen=True, kw_only=True):
     missing: tuple[MissingInput, ...]
     rows: int
     ignored_rows: int
+    made_rows: int = 0
+
+
+class Chunk(msgspec.Struct, frozen=True, kw_only=True):
+    """What a chunk knows of the batch that it is a part of: all intervals, and the newest change of each source."""
+
+    batch: int
+    among: tuple[Interval, ...]
+    known: dict[str, int]
 
 
 def compute_attempt(
     backends: Backends, step: Step, intervals: Sequence[Interval], run_id: str, *,
-    parent: ParentRun | None = None, progress: Progress | None = None,
+    parent: ParentRun | None = None, progress: Progress | None = None, chunk: Chunk | None = None,
 ) -> Computed:  # fmt: skip
     """Begin an attempt over the intervals whose inputs are published, and compute them into files.
 
@@ -60,44 +73,68 @@ def compute_attempt(
     """
     if not intervals:
         raise ValueError("computing takes at least one interval")
+    known = observe_step(backends, step) if chunk is None else chunk.known
     resolved = resolve_inputs(backends.registry, step, intervals)
     if not resolved.ready:
-        raise InputsNotReady(_not_ready(step, resolved.missing))
+        raise InputsNotReady(not_ready(step, resolved.missing))
     ledger = backends.registry.ledger
     build = EventBuilder(backends)
 
     def started(attempt: Attempt) -> list[str]:
         return [build("START", attempt, parent=parent)]
 
-    attempt = ledger.begin(step, resolved.ready, run_id, resolved.pins, lineage_events=started)
+    attempt = ledger.begin(
+        step, resolved.ready, run_id, resolved.pins, lineage_events=started,
+        sources=source_reads(step, resolved.ready, known), batch=None if chunk is None else chunk.batch,
+    )  # fmt: skip
     try:
+        tiles = _read_tiles(backends, attempt, known, () if chunk is None else chunk.among)
         backends.offline.prepare_directory(backends.offline.attempt_directory(step.view, attempt.generation, attempt.id))
-        files = list(_write_files(backends, attempt, resolved, progress))
-        ignored = _ignored_rows(backends, step, resolved.ready)
+        files = list(_write_files(backends, attempt, resolved, tiles, progress))
     except Exception as error:
         message = str(error) if isinstance(error, FStoreError) else f"{type(error).__name__}: {error}"
         ledger.fail(attempt.id, message, lineage_events=[build("FAIL", attempt, parent=parent, error=message)])
         raise
-    ledger.record_files(attempt.id, files)
+    ledger.record_files(attempt.id, files, pins=tiles.pins)
     return Computed(
         attempt=attempt.id,
         intervals=resolved.ready,
         missing=resolved.missing,
         rows=sum(file.rows for file in files),
-        ignored_rows=ignored,
+        ignored_rows=tiles.ignored_rows,
+        made_rows=tiles.made_rows,
     )
 
 
+def _read_tiles(backends: Backends, attempt: Attempt, known: Mapping[str, int], among: Sequence[Interval]) -> TilesRead:
+    """Return the tiles that an attempt reads, after making those that nobody has made."""
+    sets = tile_sets(attempt.step)
+    if not sets:
+        return NO_TILES
+    reader = TileReader(
+        backends, project=attempt.step.project, run_id=f"{attempt.run_id}/{attempt.view}", known=known, among=among
+    )
+    source = sets[0].events.source
+    first = first_event(backends, source) if any(tiles.back is None for tiles in sets) else None
+    return reader.read(sets, attempt.intervals, first)
+
+
 def _write_files(
-    backends: Backends, attempt: Attempt, resolved: ResolvedInputs, progress: Progress | None
+    backends: Backends, attempt: Attempt, resolved: ResolvedInputs, tiles: TilesRead, progress: Progress | None
 ) -> Iterator[DataFile]:
     step = attempt.step
     writer = FileWriter(backends, step, backends.offline.attempt_directory(attempt.view, attempt.generation, attempt.id))
     match step:
         case AggregateStep():
             yield writer.write_query(
-                _range_query(step, resolved.ready), Interval(resolved.ready[0].start, resolved.ready[-1].end)
+                _range_query(step, resolved.ready, tiles), Interval(resolved.ready[0].start, resolved.ready[-1].end)
             )
+            if progress:
+                progress(len(resolved.ready), len(resolved.ready))
+        case CompositeStep():
+            own = None if step.own is None else _range_query(step.own, resolved.ready, tiles)
+            query = composite_query(backends, step, resolved, resolved.ready, own)
+            yield writer.write_query(query, Interval(resolved.ready[0].start, resolved.ready[-1].end))
             if progress:
                 progress(len(resolved.ready), len(resolved.ready))
         case SqlStep() | PythonStep():
@@ -111,21 +148,12 @@ def _write_files(
             assert_never(step)
 
 
-def _range_query(step: AggregateStep, intervals: Sequence[Interval]) -> Query:
+def _range_query(step: AggregateStep, intervals: Sequence[Interval], tiles: TilesRead) -> Query:
     """Return the one query that computes all intervals of a windowed view."""
     return Query(
         sql=step.sql if len(intervals) > 1 else step.single_sql,
-        relations={
-            "events": _events(step, intervals),
-            "intervals": IntervalsRelation(intervals=tuple(intervals)),
-        },
+        relations={**tiles.relations, "intervals": IntervalsRelation(intervals=tuple(intervals))},
     )
-
-
-def _events(step: AggregateStep, intervals: Sequence[Interval]) -> EventRelation:
-    (item,) = (item for item in step.inputs if isinstance(item, EventInput))
-    keys = [column.name for column in step.keys]
-    return event_relation(item, min(i.end for i in intervals), max(i.end for i in intervals), keys)
 
 
 def _interval_batches(
@@ -142,40 +170,10 @@ def _interval_batches(
                 for batch in reader:
                     yield conform(pa.table(batch), step, interval)
         case PythonStep():
-            function = load_function(backends.settings.definitions_dir, step.function)
-            arguments: dict[str, object] = {}
-            for alias, relation in relations.items():
-                with backends.engine.read(Query(sql=f'SELECT * FROM "{alias}"', relations={alias: relation})) as reader:
-                    arguments[alias] = reader.read_all()
-            if "interval" in step.function.parameters:
-                arguments["interval"] = interval
-            yield conform(_call(function, arguments, step, interval), step, interval)
+            for table in python_tables(backends, step, relations, interval):
+                yield conform(table, step, interval)
         case _:
             assert_never(step)
-
-
-def _call(
-    function: Callable[..., object], arguments: Mapping[str, object], step: PythonStep, interval: Interval
-) -> pa.Table:
-    """Call the user's function; its exception becomes an error that names the line in the user's file."""
-    try:
-        output = function(**arguments)
-    except Exception as error:
-        frames = [
-            frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.endswith(step.function.module)
-        ]
-        where = f"{step.function.module}:{frames[-1].lineno}" if frames else step.function.module
-        raise ComputeError(
-            f"function {step.function.name!r} ({where}) of view {step.view!r} raised {type(error).__name__} for interval "
-            f"{interval}: {error}",
-            view=step.view,
-        ) from error
-    if not isinstance(output, pa.Table):
-        raise OutputMismatch(
-            f"function {step.function.name!r} of {_subject(step)} returned {type(output).__name__}; expected pyarrow.Table",
-            view=step.view,
-        )
-    return output
 
 
 def conform(table: pa.Table, step: Step, interval: Interval) -> pa.Table:
@@ -262,11 +260,6 @@ def _sort_order(step: Step) -> list[str]:
     return [EVENT_TIMESTAMP, *(key.name for key in step.keys)]
 
 
-def _ignored_rows(backends: Backends, step: Step, intervals: Sequence[Interval]) -> int:
-    """Count the source rows without a key, where the keys are the source's own columns."""
-    return backends.engine.count_ignored(_events(step, intervals)) if isinstance(step, AggregateStep) else 0
-
-
 def _check_columns(step: Step, found: Sequence[str], wanted: Sequence[str]) -> None:
     missing = [name for name in wanted if name not in found]
     extra = [name for name in found if name not in wanted]
@@ -310,7 +303,8 @@ def _instant(instant: datetime) -> pa.Scalar:
     return pa.scalar(instant, pa.timestamp("us", tz="UTC"))
 
 
-def _not_ready(step: Step, missing: Sequence[MissingInput]) -> str:
+def not_ready(step: Step, missing: Sequence[MissingInput]) -> str:
+    """Return the message of a step of which no interval can be computed yet."""
     first = missing[0]
     more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
     return (

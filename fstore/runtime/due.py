@@ -5,7 +5,7 @@ A question to the publication log, not to a scheduler: so a pause or an outage l
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
 import msgspec
@@ -13,6 +13,7 @@ import msgspec
 from fstore.errors import UnknownFeature
 from fstore.interval import Interval, merge_intervals
 from fstore.plan.steps import Step
+from fstore.registry.records import Head
 from fstore.registry.registry import Registry
 from fstore.runtime.inputs import resolve_inputs
 
@@ -62,13 +63,28 @@ def due_intervals(registry: Registry, step: Step, *, now: datetime, upto: dateti
     except UnknownFeature:  # not registered yet: all of it is due
         every = step.schedule.intervals(whole.start, whole.end)
         return Due(intervals=tuple(every[:limit]), remaining=max(0, len(every) - limit))
-    published = [Interval(head.start, head.end) for head in heads if head.fingerprint == step.fingerprint]
-    wanted = {interval for interval in ledger.stale(step.view) if whole.contains(interval)}
-    for gap in subtract(whole, published):
-        wanted.update(step.schedule.intervals(gap.start, gap.end))
-    ordered = sorted(wanted.difference(ledger.blocked_again(step)))
+    serving = {step.fingerprint}
+    if any(head.fingerprint != step.fingerprint for head in heads):
+        serving |= registry.serving_fingerprints(step)
+    stale, again = ledger.stale(step.view), ledger.blocked_again(step)
+    ordered = wanted_intervals(step, whole, heads, stale=stale, blocked_again=again, serving=serving)
     chosen = _first(registry, step, ordered, limit)
     return Due(intervals=tuple(chosen), remaining=len(ordered) - len(chosen))
+
+
+def wanted_intervals(
+    step: Step, whole: Interval, heads: Sequence[Head], *, stale: Collection[Interval],
+    blocked_again: Collection[Interval], serving: Collection[str],
+) -> list[Interval]:  # fmt: skip
+    """Return the intervals within a range that are unpublished, stale, or published by a definition that does not serve.
+
+    Without those that would be blocked again. Pure.
+    """
+    published = [Interval(head.start, head.end) for head in heads if head.fingerprint in serving]
+    wanted = {interval for interval in stale if whole.contains(interval)}
+    for gap in subtract(whole, published):
+        wanted.update(step.schedule.intervals(gap.start, gap.end))
+    return sorted(wanted.difference(blocked_again))
 
 
 def _first(registry: Registry, step: Step, ordered: Sequence[Interval], limit: int) -> Sequence[Interval]:

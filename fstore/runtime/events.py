@@ -5,8 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from fstore.backends import Backends
+from fstore.definitions.source import PostgresSource, physical_sources
 from fstore.lineage.events import EventKind, run_event
 from fstore.lineage.run import LineageRun, ParentRun, Quality
+from fstore.plan.steps import DimensionInput, EventInput, Step
 from fstore.registry.records import Attempt
 from fstore.types import Column
 
@@ -15,6 +17,9 @@ class EventBuilder:
     """Builds the events of attempts. Reads the recorded schemas when it is made, so that it can be used in a transaction."""
 
     def __init__(self, backends: Backends) -> None:
+        # Importing openlineage takes half a second, which no transaction of the registry should last.
+        import fstore.lineage.openlineage  # noqa: F401, PLC0415
+
         self._backends = backends
         self._columns = {
             source: tuple(Column(name=name, type=type_) for name, type_ in columns.items())
@@ -40,6 +45,7 @@ class EventBuilder:
                 parent=parent,
                 versions={pin.view: pin.sequence for pin in attempt.pins},
                 source_columns=self._columns,
+                table_addresses=_table_addresses(self._backends, attempt.step),
                 location=f"{settings.offline_url.rstrip('/')}/{directory.rpartition('/')[0]}",
                 files=attempt.files or None,
                 quality=quality,
@@ -47,3 +53,10 @@ class EventBuilder:
                 error=error,
             ),
         )
+
+
+def _table_addresses(backends: Backends, step: Step) -> dict[str, tuple[str, str]]:
+    """Return the addresses of the tables of databases that a step reads, by source."""
+    read = [item.source for item in step.inputs if isinstance(item, EventInput | DimensionInput)]
+    tables = [leaf for source in read for leaf in physical_sources(source) if isinstance(leaf, PostgresSource)]
+    return {table.name: backends.dataset_address(table) for table in tables}

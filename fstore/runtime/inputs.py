@@ -7,15 +7,16 @@ published) and to the engine's relations. Waits for nothing: intervals whose ups
 from __future__ import annotations
 
 import bisect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 import msgspec
 
 from fstore.arrow import arrow_schema
 from fstore.backends import Backends
+from fstore.definitions.source import PostgresSource, physical_sources
 from fstore.engines.engine import ArrowRelation, DimensionRelation, EventRelation, Relation
-from fstore.errors import UnknownFeature
+from fstore.errors import FStoreError, UnknownFeature
 from fstore.interval import Interval
 from fstore.plan.steps import (
     EVENT_TIMESTAMP,
@@ -28,6 +29,7 @@ from fstore.plan.steps import (
 )
 from fstore.registry.records import Head, Pin
 from fstore.registry.registry import Registry
+from fstore.runtime.sources import observe_sources
 from fstore.types import Column
 
 
@@ -92,6 +94,33 @@ def resolve_inputs(registry: Registry, step: Step, intervals: Sequence[Interval]
             ready.append(interval)
             pinned.update({key: head for key, head in found.items() if head is not None})
     return ResolvedInputs(ready=tuple(ready), missing=tuple(missing), heads=heads, pins=_merge_pins(pinned))
+
+
+def observe_step(backends: Backends, step: Step) -> dict[str, int]:
+    """Look at the sources that a step reads and log what changed; return the newest change of each by its identity.
+
+    To be called before anything is read: whatever changes later is a later change.
+    """
+    sources = [item.source for item in step.inputs if isinstance(item, EventInput | DimensionInput)]
+    return observe_sources(backends, sources) if sources else {}
+
+
+def look_at_files(backends: Backends, steps: Iterable[Step]) -> list[str]:
+    """Log what changed in the files that some steps read, and return what could not be looked at, and why.
+
+    Tables are left alone: looking at one means to copy what is new in it.
+    """
+    problems: dict[str, str] = {}
+    for step in steps:
+        for item in step.inputs:
+            if isinstance(item, EventInput | DimensionInput) and item.source.name not in problems:
+                if any(isinstance(physical, PostgresSource) for physical in physical_sources(item.source)):
+                    continue
+                try:
+                    observe_sources(backends, [item.source])
+                except FStoreError as error:
+                    problems[item.source.name] = str(error)
+    return [f"source {name!r} could not be looked at for changes: {problem}" for name, problem in problems.items()]
 
 
 def input_readiness(registry: Registry, step: Step, intervals: Sequence[Interval]) -> Readiness:

@@ -15,7 +15,8 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -26,6 +27,7 @@ from fstore.definitions.files import FileStamp, scan_definitions
 from fstore.definitions.project import Project
 from fstore.definitions.serialization import decode_project, encode_project
 from fstore.plan.steps import Plan, Step, decode_step, encode_step
+from fstore.runtime.known_steps import StepFile
 from fstore.settings import Settings
 
 _FORMAT = 1
@@ -54,6 +56,36 @@ def load_plan(settings: Settings) -> LoadedPlan:
     """
     cache = _Cache(settings)
     return cache.read(_read_plan, fresh=True) or cache.compile()
+
+
+def load_definitions(settings: Settings) -> Project:
+    """Return a project's definitions without compiling them, from a cache of their own."""
+    cache = _Cache(settings, "definitions")
+    return cache.read(_read_project, fresh=True) or cache.keep(cache.load())
+
+
+def load_typed_plan(
+    settings: Settings,
+    project: Project,
+    schemas: Mapping[str, Mapping[str, str]],
+    compile_typed: Callable[[StepFile], Plan],
+) -> Plan:
+    """Return the plan of a project whose source schemas are known, from the cache when neither they nor a file changed.
+
+    On a miss ``compile_typed`` makes it, given the steps of the last compilation, so that only what changed is compiled; it
+    has to give the same for the same definitions and schemas.
+    """
+    cache = _Cache(settings, _digest({name: list(columns.items()) for name, columns in sorted(schemas.items())})[:16])
+    found = cache.read(_read_plan, fresh=True)
+    if found is not None:
+        return found.plan
+    known = cache.known_steps()
+    plan = compile_typed(known)
+    cache.keep_steps(known)
+    bare = Project(project=project.project, directory=project.directory, dependencies=project.dependencies,
+                   transient=project.transient)  # fmt: skip
+    cache.keep(bare, plan)
+    return plan
 
 
 def load_pipeline(settings: Settings, pipeline: str) -> tuple[Step, ...]:
@@ -120,6 +152,10 @@ def _read_part(file: BinaryIO, start: int, part: _Part) -> bytes:
     return data
 
 
+def _read_project(header: _Header, file: BinaryIO) -> Project:
+    return decode_project(_read_part(file, file.tell(), header.project))
+
+
 def _read_plan(header: _Header, file: BinaryIO) -> LoadedPlan:
     start = file.tell()
     project = decode_project(_read_part(file, start, header.project))
@@ -164,12 +200,14 @@ def _encode_entry(loaded: LoadedPlan, dependencies: dict[str, str]) -> Iterator[
 class _Cache:
     """The entries of one project in a directory that several projects may share."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, variant: str = "") -> None:
+        """Look at the files of a project; ``variant`` tells entries of the same files apart."""
+        self.settings, self.variant = settings, variant
         self.definitions = settings.definitions_dir.resolve()
         self.folder = Path(settings.cache_dir) / "plans"
         identity = hashlib.sha256(f"{settings.project}\n{self.definitions}".encode()).hexdigest()[:16]
         self.recent_file = self.folder / f"recent-{identity}.json"
+        self.steps_file = self.folder / f"steps-{identity}.jsonl"
         self.files = _scan(self.definitions)
 
     def read(self, reader: Callable[[_Header, BinaryIO], Value], *, fresh: bool = False) -> Value | None:
@@ -196,20 +234,44 @@ class _Cache:
     def compile(self) -> LoadedPlan:
         """Load and compile the definitions, and keep the result."""
         # Imported here because a hit, which is every parse of a DAG file but one, must not pay for an SQL parser.
-        from fstore.definitions.loader import load_project  # noqa: PLC0415
         from fstore.plan.compiler import compile_plan  # noqa: PLC0415
 
         before = self.files
         key = self._content_key() if before else ""
-        project = load_project(self.definitions, self.settings.project, timeout=self.settings.load_timeout)
+        project = self.load()
         loaded = LoadedPlan(project=project, plan=compile_plan(project, {}))
         if key and _scan(self.definitions) == before:
             with contextlib.suppress(OSError):  # a read-only or full disk costs time, not correctness
                 self._keep(key, loaded)
         return loaded
 
+    def load(self) -> Project:
+        """Load the definitions in a child process."""
+        from fstore.definitions.loader import load_project  # noqa: PLC0415
+
+        return load_project(self.definitions, self.settings.project, timeout=self.settings.load_timeout)
+
+    def keep(self, project: Project, plan: Plan | None = None) -> Project:
+        """Keep an entry of this variant unless a file changed since it was begun; return the project."""
+        if self.files and _scan(self.definitions) == self.files:
+            with contextlib.suppress(OSError):  # a read-only or full disk costs time, not correctness
+                self._keep(self._content_key(), LoadedPlan(project=project, plan=plan or Plan(project=project.project)))
+        return project
+
+    def known_steps(self) -> StepFile:
+        """Return the steps of the last compilation with the schemas of the sources."""
+        compiled_by = _digest(_FORMAT, fstore.__version__, _code_stamp(), version("duckdb"), version("sqlglot"))
+        return StepFile(self.steps_file, compiled_by)
+
+    def keep_steps(self, steps: StepFile) -> None:
+        """Keep the steps that a compilation used."""
+        if document := steps.document():
+            with contextlib.suppress(OSError):  # a read-only or full disk costs time, not correctness
+                self.folder.mkdir(parents=True, exist_ok=True)
+                _write_atomically(self.steps_file, document)
+
     def _entry(self, key: str) -> Path:
-        return self.folder / f"{key}.jsonl"
+        return self.folder / f"{key}{'-' if self.variant else ''}{self.variant}.jsonl"
 
     def _content_key(self) -> str:
         """Return the key of the contents of all definition files, and of everything else that decides the plan."""

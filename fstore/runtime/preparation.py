@@ -13,12 +13,15 @@ import msgspec
 
 from fstore.backends import Backends
 from fstore.definitions.project import Problem, Project
-from fstore.definitions.source import Source
+from fstore.definitions.source import Source, with_members
 from fstore.engines.engine import Engine, Query
-from fstore.errors import DefinitionError, DefinitionErrors, SourceError, SourceSchemaDrift
+from fstore.errors import DefinitionErrors, SourceError, SourceSchemaDrift
 from fstore.plan.compiler import compile_plan
-from fstore.plan.diff import identity_changes, type_changes
-from fstore.plan.steps import AggregateStep, Plan, Step, with_empty_row
+from fstore.plan.graph import upstream_views
+from fstore.plan.step_keys import KnownSteps
+from fstore.plan.steps import AggregateStep, CompositeStep, Plan, Step, with_empty_row
+from fstore.runtime.inputs import observe_step
+from fstore.runtime.versions import Notice, register_steps
 
 Schemas = Mapping[str, Mapping[str, str]]
 
@@ -42,17 +45,24 @@ def read_schemas(engine: Engine, sources: Collection[Source]) -> ReadSchemas:
     return ReadSchemas(schemas=schemas, errors=tuple(errors))
 
 
-def compile_with_types(engine: Engine, project: Project, schemas: Schemas, *, views: Collection[str] | None = None) -> Plan:
-    """Compile a project whose schemas are known, with the empty row of every view evaluated."""
-    plan = compile_plan(project, schemas, views=views)
+def compile_with_types(
+    engine: Engine, project: Project, schemas: Schemas, *, views: Collection[str] | None = None,
+    known: KnownSteps | None = None,
+) -> Plan:  # fmt: skip
+    """Compile a project whose schemas are known, with the empty row of every view evaluated.
+
+    ``known`` are steps of an earlier compilation by the same code; they are not compiled again.
+    """
+    plan = compile_plan(project, schemas, views=views, bind=engine.bind, known=known)
     return msgspec.structs.replace(plan, steps=tuple(_evaluate_empty_row(engine, step) for step in plan.steps))
 
 
-def prepare_steps(backends: Backends, project: Project, views: Sequence[str]) -> list[Step]:
+def prepare_steps(backends: Backends, project: Project, views: Sequence[str], *, notice: Notice | None = None) -> list[Step]:
     """Return runnable steps of the given views, in the order given, after registering them and all that they read.
 
-    Raises DefinitionErrors when one of them has a problem, SourceError when a source cannot be read, and SourceSchemaDrift
-    when a recorded column vanished or changed its type (``fstore apply`` accepts the new schema).
+    Where a breaking change waits that is the registered step, and ``notice`` is told so. Raises DefinitionErrors when one of
+    them has a problem, SourceError when a source cannot be read, and SourceSchemaDrift when a recorded column vanished or
+    changed its type (``fstore apply`` accepts the new schema).
     """
     sources = sources_of(project, views)
     read = read_schemas(backends.engine, sources)
@@ -64,25 +74,10 @@ def prepare_steps(backends: Backends, project: Project, views: Sequence[str]) ->
     steps = {step.view: step for step in plan.steps}
     if lacking := [view for view in views if view not in steps]:
         raise DefinitionErrors([problem.as_error() for problem in problems_of(plan, lacking)])
-    if replaced := replaced_views(backends, plan.steps):
-        raise DefinitionErrors([_replaced(step, reasons) for step, reasons in replaced])
-    backends.registry.register(plan)
-    return [steps[view] for view in views]
-
-
-def replaced_views(backends: Backends, steps: Sequence[Step]) -> list[tuple[Step, list[str]]]:
-    """Return the steps whose view has published rows that no longer fit (other keys, schedule, kind or types), and why.
-
-    Those of a view that was taken out of the definitions and comes back count as well.
-    """
-    registered = {view.name: view.step for view in backends.registry.views()}
-    found: list[tuple[Step, list[str]]] = []
-    for step in steps:
-        known = registered.get(step.view) or next(iter(backends.registry.versions(step.view)), None)
-        reasons = [*identity_changes(known, step), *type_changes(known, step)] if known is not None else []
-        if reasons and backends.registry.ledger.newest(step.view) is not None:
-            found.append((step, reasons))
-    return found
+    prepared = register_steps(backends, plan, views, notice)
+    for step in prepared:
+        observe_step(backends, step)  # what has changed in its sources is stale from now on
+    return prepared
 
 
 def sources_of(project: Project, views: Collection[str] | None = None) -> list[Source]:
@@ -98,7 +93,8 @@ def sources_of(project: Project, views: Collection[str] | None = None) -> list[S
         seen.add(view.name)
         names |= {view.source} if view.source else set()
         names |= {item.name for item in view.inputs if item.kind == "source"}
-        waiting.extend(item.name for item in view.inputs if item.kind == "view" and item.name in project.views)
+        waiting.extend(name for name in upstream_views(view) if name in project.views)
+    names |= {member.name for name in names & project.sources.keys() for member in with_members(project.sources[name])}
     return [source for name, source in project.sources.items() if name in names]
 
 
@@ -124,18 +120,8 @@ def problems_of(plan: Plan, views: Collection[str]) -> list[Problem]:
     return about or list(plan.problems)
 
 
-def _replaced(step: Step, reasons: Sequence[str]) -> DefinitionError:
-    return DefinitionError(
-        f"has changed so that what it has published no longer fits ({'; '.join(reasons)}).",
-        subject=f"feature view {step.view!r}",
-        file=step.module,
-        line=step.line,
-        fix="Run `fstore apply`, which begins a new and empty generation of it, or give the view another name.",
-    )
-
-
 def _evaluate_empty_row(engine: Engine, step: Step) -> Step:
-    if not isinstance(step, AggregateStep):
+    if not isinstance(step, AggregateStep | CompositeStep):
         return step
     with engine.read(Query(sql=step.empty_sql, relations={})) as reader:
         (row,) = reader.read_all().to_pylist()

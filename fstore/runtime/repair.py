@@ -12,8 +12,9 @@ from datetime import datetime, timedelta
 import msgspec
 
 from fstore.backends import Backends
+from fstore.extraction import sweep_extracts
 from fstore.plan.steps import Step
-from fstore.registry.records import Head, OnlineWork
+from fstore.registry.records import Head, OnlineWork, RegisteredView
 from fstore.runtime.delivery import apply_work
 from fstore.stores.online import OnlineView
 
@@ -50,6 +51,8 @@ def repair_online(backends: Backends) -> Repaired:
 def sweep(backends: Backends, now: datetime, *, after: timedelta = SWEEP_AFTER) -> int:
     """Delete the files of attempts that began before ``now - after`` and published nothing; return how many attempts.
 
+    Copies of tables that were never recorded, or that others took the place of before that, are deleted as well.
+
     The attempts are marked first, so that one that is still running cannot publish files that are gone.
     """
     ledger = backends.registry.ledger
@@ -57,7 +60,25 @@ def sweep(backends: Backends, now: datetime, *, after: timedelta = SWEEP_AFTER) 
     for attempt in dead:
         backends.offline.delete_directory(backends.offline.attempt_directory(attempt.view, attempt.generation, attempt.id))
     ledger.mark_swept([attempt.id for attempt in dead])
+    sweep_extracts(backends.registry, backends.offline, now - after)
     return len(dead)
+
+
+def bring_online(backends: Backends, registered: RegisteredView) -> int:
+    """Bring a view online as far as it is published, and return the newest sequence that is there (0: none).
+
+    Applies what is pending in the outbox, and what the store lost.
+    """
+    outbox, step = backends.registry.outbox, registered.step
+    for entry in outbox.pending(kind="online", limit=10_000):
+        if (entry.payload.view, entry.payload.generation) == (registered.name, registered.generation):
+            apply_work(backends, entry.payload)
+            outbox.done([entry.id])
+    heads = backends.registry.ledger.heads(registered.name, generation=registered.generation)
+    if heads and _is_behind(backends, step, registered.generation, heads):
+        for work in _work(step, registered.generation, heads):
+            apply_work(backends, work)
+    return heads[-1].sequence if heads else 0
 
 
 def _is_behind(backends: Backends, step: Step, generation: int, heads: list[Head]) -> bool:

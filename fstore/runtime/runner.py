@@ -1,11 +1,12 @@
-"""Run one step over intervals: compute, validate, materialize, in one process.
+"""Run one step over intervals in one process: compute, validate and materialize, chunk by chunk.
 
-What the command line does; Airflow runs the same three in tasks of their own.
+What the command line does; Airflow runs the same three in tasks of their own. A chunk is published before the next one
+begins, so a run that is stopped loses one chunk at most.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -13,19 +14,23 @@ from fstore.backends import Backends
 from fstore.interval import Interval
 from fstore.lineage.run import ParentRun
 from fstore.plan.steps import Step
-from fstore.runtime.compute import Computed, compute_attempt
+from fstore.runtime.batches import (
+    BatchRun,
+    ComputedBatch,
+    Progress,
+    join_materialized,
+    join_reports,
+    validate_chunk,
+)
 from fstore.runtime.materialize import Materialized, materialize_attempt
-from fstore.runtime.validate import ValidationReport, validate_attempt
-
-Progress = Callable[[str, int, int], None]
-"""Told the phase, and how many of how many intervals are through it."""
+from fstore.runtime.validate import ValidationReport
 
 
 class StepResult(msgspec.Struct, frozen=True, kw_only=True):
     """What running a step came to."""
 
     view: str
-    computed: Computed
+    computed: ComputedBatch
     report: ValidationReport
     materialized: Materialized
 
@@ -34,23 +39,14 @@ def run_step(
     backends: Backends, step: Step, intervals: Sequence[Interval], run_id: str, *,
     parent: ParentRun | None = None, progress: Progress | None = None,
 ) -> StepResult:  # fmt: skip
-    """Compute, validate and materialize a prepared step; raise the first error of the three."""
-
-    def report_progress(phase: str, done: int, total: int) -> None:
-        if progress:
-            progress(phase, done, total)
-
-    computed = compute_attempt(
-        backends,
-        step,
-        intervals,
-        run_id,
-        parent=parent,
-        progress=lambda done, total: report_progress("compute", done, total),
-    )
-    report_progress("validate", 0, len(computed.intervals))
-    report = validate_attempt(backends, computed.attempt, parent=parent)
-    report_progress("materialize", 0, len(computed.intervals))
-    materialized = materialize_attempt(backends, computed.attempt, parent=parent)
-    report_progress("done", len(computed.intervals), len(computed.intervals))
-    return StepResult(view=step.view, computed=computed, report=report, materialized=materialized)
+    """Compute, validate and materialize a prepared step; raise the first error, ValidationFailed when nothing passed."""
+    run = BatchRun(backends, step, intervals, run_id, parent=parent, progress=progress)
+    reports: list[ValidationReport] = []
+    published: list[Materialized] = []
+    for attempt in run.chunks():
+        report = validate_chunk(backends, attempt, parent=parent)
+        reports.append(report)
+        if len(report.blocked) < len(report.verdicts):
+            published.append(materialize_attempt(backends, attempt, parent=parent))
+    joined = join_reports(reports)
+    return StepResult(view=step.view, computed=run.result(), report=joined, materialized=join_materialized(published))

@@ -15,7 +15,7 @@ import msgspec
 from fstore.arrow import arrow_schema
 from fstore.backends import Backends
 from fstore.engines.engine import FilesRelation, IntervalsRelation, Query, Relation
-from fstore.errors import AttemptUnknown, ValidationFailed
+from fstore.errors import AttemptUnknown, ColumnsChanged, ValidationFailed
 from fstore.interval import Interval, format_instant
 from fstore.lineage.run import CheckOutcome, ParentRun, Quality
 from fstore.plan.audits import INTERVAL_COLUMN, AuditQueries, compile_audit_queries
@@ -24,6 +24,7 @@ from fstore.plan.steps import EVENT_TIMESTAMP, Audit, Step
 from fstore.registry.records import Attempt, CheckResult, Verdict
 from fstore.runtime.compute import FileWriter
 from fstore.runtime.events import EventBuilder
+from fstore.runtime.unchanged import refuse_changed_columns
 from fstore.types import DataFile
 
 QUARANTINED = "__quarantined"
@@ -90,7 +91,8 @@ def validate_attempt(backends: Backends, attempt_id: int, *, parent: ParentRun |
     ledger = backends.registry.ledger
     attempt = ledger.attempt(attempt_id)
     build = EventBuilder(backends)
-    if attempt.state in ("validated", "published"):
+    judged = len(attempt.verdicts) == len(attempt.intervals)  # one that failed, too: all of it was blocked
+    if attempt.state in ("validated", "published") or (attempt.state == "failed" and judged):
         report = ValidationReport(attempt=attempt_id, view=attempt.view, verdicts=attempt.verdicts)
         _fail_if_all_blocked(backends, build, attempt, report, parent=parent)  # the first try may have been killed before it
         return report
@@ -102,12 +104,26 @@ def validate_attempt(backends: Backends, attempt_id: int, *, parent: ParentRun |
     audited = _Audit(backends, attempt)
     verdicts = audited.verdicts()
     files, aside = audited.set_aside(verdicts)
+    _refuse_changed_columns(backends, build, attempt, files or attempt.files, parent=parent)
     report = ValidationReport(attempt=attempt_id, view=attempt.view, verdicts=tuple(verdicts), quarantine_file=aside)
-    ledger.record_verdicts(attempt_id, verdicts, files)
     quality = msgspec.structs.replace(_quality(verdicts), null_counts=audited.null_counts())
+    passed = len(report.blocked) < len(report.verdicts)
+    running = [build("RUNNING", attempt, parent=parent, quality=quality)] if passed else []
+    ledger.record_verdicts(attempt_id, verdicts, files, lineage_events=running)
     _fail_if_all_blocked(backends, build, attempt, report, parent=parent, quality=quality)
-    backends.registry.lineage.record(build("RUNNING", attempt, parent=parent, quality=quality))
     return report
+
+
+def _refuse_changed_columns(
+    backends: Backends, build: EventBuilder, attempt: Attempt, files: Sequence[DataFile], *, parent: ParentRun | None
+) -> None:
+    """Record the attempt as failed and raise ColumnsChanged, when an added feature came with other values of the others."""
+    try:
+        refuse_changed_columns(backends, attempt, files)
+    except ColumnsChanged as error:
+        event = build("FAIL", attempt, parent=parent, error=str(error))
+        backends.registry.ledger.fail(attempt.id, str(error), [event])
+        raise
 
 
 def _fail_if_all_blocked(
@@ -117,10 +133,15 @@ def _fail_if_all_blocked(
     """Record the attempt as failed and raise ValidationFailed, when none of its intervals passed."""
     if len(report.blocked) < len(report.verdicts):
         return
-    message = "\n  ".join([f"no interval of view {attempt.view!r} passed its checks:", *report.describe()])
+    message = all_blocked(report)
     event = build("FAIL", attempt, parent=parent, error=message, quality=quality or _quality(report.verdicts))
     backends.registry.ledger.fail(attempt.id, message, [event])
     raise ValidationFailed(message, report)
+
+
+def all_blocked(report: ValidationReport) -> str:
+    """Return the message of a report in which nothing passed."""
+    return "\n  ".join([f"no interval of view {report.view!r} passed its checks:", *report.describe()])
 
 
 def quality_of(attempt: Attempt) -> Quality | None:

@@ -1,9 +1,9 @@
 """Cells: the bytes of one column's values inside packed rows.
 
-Takes an Arrow array of one type and gives numpy values of a fixed width, or one byte string per value for strings, binary
-and lists; and back. Bits survive: NaN payloads, -0.0 and null items of lists and vectors come back as they were. Null values
-are zeros or empty here; which values are null is the row's bitmap, not the cell's. No Python loop runs over values, save
-for reading lists of strings.
+Takes an Arrow array of one type and gives numpy values of a fixed width, or one byte string per value for strings, binary,
+lists and maps; and back. Bits survive: NaN payloads, -0.0 and null items of lists, maps and vectors come back as they
+were, entries of maps in their order. Null values are zeros or empty here; which values are null is the row's bitmap, not
+the cell's. No Python loop runs over values, save for reading lists of strings.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ Values: TypeAlias = npt.NDArray[np.generic]
 _WIDTHS = {"bool": 1, "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "float32": 4, "date": 4,
            "int64": 8, "uint64": 8, "float64": 8, "timestamp": 8}  # fmt: skip
 _ITEM_LENGTH = struct.Struct("<BI")
+_COUNT_BYTES = 4
 
 
 class FixedCell:
@@ -170,15 +171,106 @@ class ListCell:
         return np.array(ends, np.int64), texts
 
 
-VariableCell = BytesCell | ListCell
-Cell = FixedCell | BytesCell | ListCell
+class MapCell:
+    """Maps: the number of entries, a record per entry, the bytes of the keys, the bytes of values that are strings.
+
+    A record is the end of its key among the keys, a byte that says whether its value is there, and the value or its end.
+    """
+
+    def __init__(self, type: DataType) -> None:
+        if type.item is None:
+            raise ValueError(f"{type} has no item type")
+        self.type, self.arrow_type = type, arrow_type(type)
+        self.item = FixedCell(type.item) if type.item.name not in ("string", "binary") else BytesCell(type.item)
+        value = self.item.dtype if isinstance(self.item, FixedCell) else np.dtype("<u4")
+        self.record = np.dtype([("key_end", "<u4"), ("valid", np.uint8), ("value", value)])
+
+    def pack(self, array: pa.Array) -> pa.Array:
+        """Return one large_binary per value, empty where null."""
+        ends = array.offsets.to_numpy().astype(np.int64)
+        first, entries = int(ends[0]), int(ends[-1] - ends[0])
+        ends = ends - first
+        keys, items = array.keys.slice(first, entries).cast(pa.large_binary()), array.items.slice(first, entries)
+        records = np.zeros(entries, self.record)
+        records["valid"] = valid_mask(items)
+        owner = np.repeat(np.arange(len(array)), np.diff(ends))
+        key_ends = offsets_of(keys)
+        records["key_end"] = key_ends[1:] - key_ends[ends[:-1]][owner]
+        parts = [_binary(key_ends[ends], data_of(keys))]
+        if isinstance(self.item, FixedCell):
+            records["value"] = self.item.pack(items)
+        else:
+            texts = self.item.pack(items)
+            text_ends = offsets_of(texts)
+            records["value"] = text_ends[1:] - text_ends[ends[:-1]][owner]
+            parts.append(_binary(text_ends[ends], data_of(texts)))
+        counts = fixed_binary(np.diff(ends).astype("<u4"))
+        cells = join(counts, _binary(ends * self.record.itemsize, records.view(np.uint8)), *parts)
+        return pc.if_else(array.is_valid(), cells, NOTHING) if array.null_count else cells
+
+    def unpack(self, cells: pa.Array, valid: Mask) -> pa.Array:
+        """Return the Arrow array of cells as :meth:`pack` gave them. Raises StoreCorrupt on a cell cut short."""
+        offsets, data = offsets_of(cells), data_of(cells)
+        sizes, starts = np.diff(offsets), offsets[:-1]
+        filled = sizes > 0
+        counts = np.zeros(len(cells), np.int64)
+        if (sizes[filled] < _COUNT_BYTES).any():
+            raise self._damage()
+        counts[filled] = _gather(data, starts[filled], np.full(filled.sum(), _COUNT_BYTES)).view("<u4")
+        heads = counts * self.record.itemsize
+        starts = starts + np.where(filled, _COUNT_BYTES, 0)
+        if (starts + heads > offsets[1:]).any():
+            raise self._damage()
+        records = _gather(data, starts, heads).view(self.record)
+        ends = np.concatenate([[0], np.cumsum(counts)])
+        key_offsets, key_bytes = self._ends(records["key_end"], counts, ends)
+        starts = starts + heads
+        texts = isinstance(self.item, BytesCell)
+        value_offsets, value_bytes = self._ends(records["value"], counts, ends) if texts else (ends, np.zeros_like(counts))
+        if (starts + key_bytes + value_bytes != offsets[1:]).any():
+            raise self._damage()
+        present = records["valid"] != 0
+        keys = _binary(key_offsets, _gather(data, starts, key_bytes))
+        if isinstance(self.item, FixedCell):
+            items = self.item.unpack(records["value"], present)
+        else:
+            items = self.item.unpack(_binary(value_offsets, _gather(data, starts + key_bytes, value_bytes)), present)
+        entries = pa.StructArray.from_arrays(
+            [_KEYS.unpack(keys, np.ones(len(keys), np.bool_)), items],
+            fields=[self.arrow_type.key_field, self.arrow_type.item_field],
+        )
+        buffers = [validity_buffer(valid), pa.py_buffer(ends.astype(np.int32))]
+        return pa.Array.from_buffers(self.arrow_type, len(cells), buffers, children=[entries])
+
+    def _ends(self, ends: Values, counts: Offsets, firsts: Offsets) -> tuple[Offsets, Offsets]:
+        """Return offsets over all cells, and bytes per cell, from the ends that each cell counts from its own beginning."""
+        within = ends.astype(np.int64)
+        begins = np.concatenate([[0], within[:-1]])[: len(within)]
+        begins[firsts[:-1][counts > 0]] = 0
+        if (within < begins).any():
+            raise self._damage()
+        totals = np.zeros(len(counts), np.int64)
+        totals[counts > 0] = within[firsts[1:][counts > 0] - 1]
+        return np.concatenate([[0], np.cumsum(within - begins)]), totals
+
+    def _damage(self) -> StoreCorrupt:
+        return StoreCorrupt(f"a stored {self.type} is cut short")
+
+
+VariableCell = BytesCell | ListCell | MapCell
+Cell = FixedCell | BytesCell | ListCell | MapCell
 
 
 def cell_of(type: DataType) -> Cell:
     """Return the cell of a type."""
     if type.name in ("string", "binary"):
         return BytesCell(type)
+    if type.name == "map":
+        return MapCell(type)
     return ListCell(type) if type.name == "list" else FixedCell(type)
+
+
+_KEYS = BytesCell(DataType(name="string"))
 
 
 # -- Arrow and numpy --------------------------------------------------------------------------------------------------
@@ -227,6 +319,14 @@ def data_of(array: pa.Array) -> npt.NDArray[np.uint8]:
     """Return the bytes that the offsets of a large_binary array point into."""
     buffer = array.buffers()[2]
     return np.frombuffer(buffer, np.uint8) if buffer is not None else np.zeros(0, np.uint8)
+
+
+def _gather(data: npt.NDArray[np.uint8], starts: Offsets, lengths: Offsets) -> npt.NDArray[np.uint8]:
+    """Return stretches of bytes one after the other."""
+    ends = np.cumsum(lengths)
+    places = np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - lengths), lengths)
+    gathered: npt.NDArray[np.uint8] = data[places]
+    return gathered
 
 
 def _binary(offsets: Offsets, data: Values) -> pa.Array:

@@ -84,7 +84,7 @@ class OfflineStore(Protocol):
         ...
 
     def attempt_directory(self, view: str, generation: int, attempt: int) -> str:
-        """Return the directory that only this attempt writes to."""
+        """Return the directory that only this attempt writes to; data sets of tiles (``tiles:…``) lie below ``tiles/``."""
         ...
 
     def prepare_directory(self, relative: str) -> None:
@@ -151,7 +151,8 @@ class _Files:
         return f"{self._root}/{path}"
 
     def attempt_directory(self, view: str, generation: int, attempt: int) -> str:
-        return "/".join(filter(None, (self._project, view, f"g{generation}", f"a{attempt}")))
+        parts = (self._project, view.replace(":", "/"), f"g{generation}", f"a{attempt}")
+        return "/".join(filter(None, parts))
 
     def store_id(self) -> str | None:
         try:

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from airflow.sdk import Connection
 
-from fstore.airflow.connections import connection_url, resolve_settings, resolve_url
+from fstore.airflow.connections import connection_url, resolve_settings, resolve_url, source_connection
 from fstore.airflow.environment import configured_executors, parent_run, refuse_local_stores, run_facts
 from fstore.airflow.intervals import RunFacts
 from fstore.errors import SettingsError
@@ -51,6 +51,13 @@ def test_local_stores_are_refused_with_an_executor_that_spans_hosts():
 def test_executors_are_read_as_airflow_reads_them(monkeypatch, setting, expected):
     monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", setting)
     assert configured_executors() == expected
+
+
+def test_sources_can_name_airflow_connections(monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_SHOP", "postgres://me:secret@db:5433/shop")
+    monkeypatch.setenv("FSTORE_CONNECTION_DEPOT", "postgresql://depot/db")
+    assert source_connection("airflow://shop") == "postgresql://me:secret@db:5433/shop"
+    assert source_connection("airflow://depot") == source_connection("depot") == "postgresql://depot/db"
 
 
 def test_urls_can_name_airflow_connections(monkeypatch):

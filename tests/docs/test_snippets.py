@@ -38,7 +38,8 @@ class Shell:
         self.directory = directory
         self._python: subprocess.Popen[str] | None = None
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("FSTORE_", "AIRFLOW"))}
-        self.environment = kept | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}", "COLUMNS": "200"}
+        self.environment = kept | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}", "COLUMNS": "200",
+                                   "PYTEST_PLUGINS": "fstore.testing.plugin"}  # fmt: skip
 
     def run(self, line: str, expected: set[int]) -> str:
         """Run a line and return what it printed; a ``cd`` in it lasts."""
@@ -138,12 +139,34 @@ def shop_data(root: Path) -> Path:
     return project
 
 
+def click_data(root: Path) -> Path:
+    """Return a project without definitions, whose data is that of the reference of sources."""
+    project = root / "clicks"
+    (project / "data").mkdir(parents=True)
+    (project / "pyproject.toml").write_text('[tool.fstore]\nproject = "clicks"\n', encoding="utf-8")
+    begin = datetime(2026, 1, 1, 9, tzinfo=UTC)
+    web = {
+        "customer_id": ["u1", "u2", "u1", "u1"],
+        "clicked_at": pa.array([begin + timedelta(hours=7 * number) for number in range(4)], pa.timestamp("us", "UTC")),
+        "cents": pa.array([120, 80, 0, 50], pa.int32()),
+    }
+    pq.write_table(pa.table(web), project / "data" / "web.parquet")
+    (project / "data" / "app.csv").write_text(
+        "user_id,seen_at,cents,euros\nu1,2026-01-01T10:00:00Z,30,0.3\nu3,2026-01-02T10:00:00Z,500,5.0\n", encoding="utf-8"
+    )
+    return project
+
+
 PROJECTS = {
     "README.md": nothing,
     "docs/tutorial.md": flights,
     "docs/reference/definitions.md": shop_data,
+    "docs/reference/sources.md": click_data,
     "docs/reference/client.md": laid_out,
+    "docs/reference/on-demand.md": nothing,
     "docs/how-to/backfill.md": laid_out,
+    "docs/how-to/test-features.md": laid_out,
+    "docs/how-to/change-features-safely.md": laid_out,
 }
 
 
@@ -180,7 +203,18 @@ def test_the_definitions_of_the_reference_give_rows(tmp_path: Path) -> None:
         shell.run("fstore apply", {0})
         outcomes = json.loads(shell.run("fstore run --json", {0}))
         assert {outcome["view"]: (outcome["state"], outcome["missing"]) for outcome in outcomes} == dict.fromkeys(
-            ("user_purchases", "user_profile", "user_risk", "last_visit", "user_books", "user_food"), ("published", 0)
+            (
+                "user_purchases",
+                "user_profile",
+                "user_risk",
+                "last_visit",
+                "user_books",
+                "user_food",
+                "spent_per_visit",
+                "user_deliveries",
+                "user_country",
+            ),
+            ("published", 0),
         )
         risk = json.loads(shell.run("fstore show user_risk --json --at 2026-01-05", {0}))
         assert len(risk["rows"]) == 5

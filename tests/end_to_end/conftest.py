@@ -20,8 +20,8 @@ import pytest
 from tests.servers import RunningServer, ServerMissing, redis_server
 
 SHOP = (
-    "shop.activity.daily", "shop.activity.hourly", "shop.live.daily", "shop.maintenance", "shop.purchases.daily",
-    "shop.strict.daily",
+    "shop.activity.daily", "shop.activity.hourly", "shop.gifts.daily", "shop.live.daily", "shop.maintenance",
+    "shop.purchases.daily", "shop.strict.daily",
 )  # fmt: skip
 
 LIVE = '''"""A view that is still being computed: its newest interval ended last midnight."""

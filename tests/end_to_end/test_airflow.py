@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import httpx
 import pytest
 
 from fstore.airflow.rest import AirflowError
 from fstore.backends import open_backends
+from fstore.engines.engine import Query
 from fstore.errors import UnknownFeature
 from fstore.interval import Interval, merge_intervals
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(420)]
 
-PURCHASES, ACTIVITY, HOURLY, STRICT = (
-    "shop.purchases.daily", "shop.activity.daily", "shop.activity.hourly", "shop.strict.daily",
+PURCHASES, ACTIVITY, HOURLY, STRICT, GIFTS = (
+    "shop.purchases.daily", "shop.activity.daily", "shop.activity.hourly", "shop.strict.daily", "shop.gifts.daily",
 )  # fmt: skip
 
 
@@ -206,6 +212,65 @@ def test_airflows_own_lineage_events_and_ours_name_the_same_parents(shop):
 def test_the_maintenance_dag_runs(shop):
     run_id = shop.admin.trigger("shop.maintenance")
     succeed(shop.admin, "shop.maintenance", run_id, timeout=60)
+
+
+@contextmanager
+def without_mistakes(shop):
+    """Put the broken module aside: nothing is applied of a project with a mistake."""
+    broken = shop.settings.definitions_dir / "broken.py"
+    aside = broken.rename(broken.with_suffix(".txt"))
+    yield
+    aside.rename(broken)
+
+
+def amounts(shop, day):
+    """Return what is published of user_gifts at the end of a day of January."""
+    with open_backends(shop.settings) as backends:
+        heads = backends.registry.ledger.heads("user_gifts", start=at(2026, 1, day), end=at(2026, 1, day + 1))
+        relation = backends.published(backends.registry.view("user_gifts").step, heads)
+        sql = "SELECT user_id, amount_2d FROM published ORDER BY user_id"
+        with backends.engine.read(Query(sql=sql, relations={"published": relation})) as reader:
+            return {row["user_id"]: row["amount_2d"] for row in reader.read_all().to_pylist()}
+
+
+def test_a_range_run_is_a_batch_of_chunks_whose_number_the_tasks_hand_on(shop):
+    run_id = shop.admin.trigger(GIFTS, {"start": "2026-01-01", "end": "2026-01-15"})
+    succeed(shop.admin, GIFTS, run_id)
+    path = f"/api/v2/dags/{GIFTS}/dagRuns/{run_id}/taskInstances/user_gifts.compute/xcomEntries/return_value"
+    with open_backends(shop.settings) as backends:
+        ledger = backends.registry.ledger
+        batch = ledger.batch(int(shop.admin._request("GET", path).json()["value"]))
+        assert (batch.view, batch.run_id) == ("user_gifts", f"{GIFTS}/{run_id}")
+        assert [len(ledger.attempt(attempt).intervals) for attempt in batch.attempts] == [1, 14]
+        assert {head.attempt for head in ledger.heads("user_gifts")} == set(batch.attempts)
+    assert published(shop, "user_gifts") == [Interval(at(2026, 1, 1), at(2026, 1, 16))]
+
+
+def test_maintenance_fills_a_new_generation_beside_the_live_one_and_makes_it_live(shop):
+    sums = amounts(shop, 5)
+    module = shop.settings.definitions_dir / "gifts.py"
+    module.write_text(module.read_text().replace('agg.sum("amount")', 'agg.max("amount")'))
+    run_id = shop.admin.trigger(GIFTS, {"start": "2026-01-05", "end": "2026-01-05"})
+    succeed(shop.admin, GIFTS, run_id)
+    log = shop.admin.log(GIFTS, run_id, "user_gifts.compute")
+    assert "its definition changed (redefined: amount_2d), which waits for `fstore apply`" in log
+    assert amounts(shop, 5) == sums, "runs go on with the registered definition"
+    environ = {**os.environ, "FSTORE_PROJECT": "shop"}
+    with without_mistakes(shop):
+        command = [str(Path(sys.executable).with_name("fstore")), "apply"]
+        subprocess.run(command, cwd=shop.settings.root, env=environ, check=True)
+    run_id = shop.admin.trigger("shop.maintenance")
+    succeed(shop.admin, "shop.maintenance", run_id)
+    assert "The new generations of user_gifts are live now" in shop.admin.log(
+        "shop.maintenance", run_id, "fill_new_generations"
+    )
+    with open_backends(shop.settings) as backends:
+        assert backends.registry.view("user_gifts").generation == 2
+    assert published(shop, "user_gifts") == [Interval(at(2026, 1, 1), at(2026, 1, 16))]
+    largest = amounts(shop, 5)
+    assert largest.keys() == sums.keys()
+    assert largest != sums
+    assert all(largest[user] <= sums[user] for user in sums)
 
 
 def test_parsing_again_makes_no_new_version(shop):

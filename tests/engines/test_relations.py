@@ -180,7 +180,7 @@ def test_bounds_skip_row_groups(engine: DuckDBEngine, tmp_path: Path, type: pa.D
     seen = pa.array(minutes, pa.timestamp("us", tz="UTC")).cast(type)
     pq.write_table(pa.table({"seen": seen, "n": range(100_000)}), tmp_path / "events.parquet", row_group_size=5_000)
     relation = EventRelation(source=events(timezone="UTC"), start=JANUARY + 30 * DAY, end=JANUARY + 33 * DAY)
-    view = duckdb_relations.relation_view("x", relation, engine._reader())
+    view = duckdb_relations.relation_view("x", relation, engine._source_views())
     with engine._connection({"x": view}, "") as connection:
         ((_, plan),) = connection.execute("EXPLAIN ANALYZE SELECT sum(n) FROM x").fetchall()
     (scanned,) = [line for line in plan.splitlines() if "Row Groups Scanned" in line]

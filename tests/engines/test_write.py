@@ -51,6 +51,7 @@ def test_every_type_survives(engine: DuckDBEngine, tmp_path: Path) -> None:
             ("i8", pa.int8()), ("u64", pa.uint64()), ("f32", pa.float32()), ("f64", pa.float64()), ("b", pa.bool_()),
             ("s", pa.string()), ("y", pa.binary()), ("d", pa.date32()), ("t", INSTANT), ("dec", pa.decimal128(38, 10)),
             ("v", pa.list_(pa.field("element", pa.float32()), 3)), ("l", pa.list_(pa.field("element", pa.string()))),
+            ("m", pa.map_(pa.string(), pa.decimal128(5, 1))),
         ]
     )  # fmt: skip
     values = {
@@ -58,6 +59,7 @@ def test_every_type_survives(engine: DuckDBEngine, tmp_path: Path) -> None:
         "s": ["ü'\n", None], "y": [b"\x00\xff", None], "d": [dt.date(1969, 1, 1), None],
         "t": [utc("1969-12-31T23:59:59.999999"), None], "dec": [decimal.Decimal("1234567890.0123456789"), None],
         "v": [[1.0, 2.0, 3.0], None], "l": [["a", None], None],
+        "m": [[("a", None), ("b", decimal.Decimal("1.5"))], None],
     }  # fmt: skip
     table = pa.table({name: pa.array(column, schema.field(name).type) for name, column in values.items()})
     path = tmp_path / "out.parquet"
@@ -214,3 +216,50 @@ def test_large_files_have_row_groups_that_bounds_can_skip(engine: DuckDBEngine, 
     table = pq.read_table(path, columns=["event_timestamp", "k"])
     order = [(stamp, key) for stamp, key in zip(*(column.to_pylist() for column in table.columns), strict=True)]
     assert order == sorted(order)
+
+
+MAPS = pa.schema([("m", pa.map_(pa.string(), pa.float64()))])
+
+
+def test_entries_of_maps_are_stored_in_the_order_of_their_keys(engine: DuckDBEngine, tmp_path: Path) -> None:
+    entries = [[("b", 1.0), ("a", None)], [("\u00e9", 1.0), ("z", 2.0), ("Z", 3.0), ("", 4.0)], [], None]
+    table = pa.table({"m": pa.array(entries, pa.map_(pa.string(), pa.float64()))})
+    path = str(tmp_path / "out.parquet")
+    engine.write(query("SELECT * FROM t", t=ArrowRelation(table=table)), path, schema=MAPS, sort_by=[])
+    found = pq.read_table(path)["m"].to_pylist()
+    assert [m for m in found if m] == [[("", 4.0), ("Z", 3.0), ("z", 2.0), ("\u00e9", 1.0)], [("a", None), ("b", 1.0)]]
+    engine.write(query("SELECT MAP {'b': 1, 'a': 2::TINYINT} AS m"), path, schema=MAPS, sort_by=[])
+    assert pq.read_table(path)["m"].to_pylist() == [[("a", 2.0), ("b", 1.0)]]
+
+
+def test_maps_that_are_none_are_refused(engine: DuckDBEngine, tmp_path: Path) -> None:
+    path = str(tmp_path / "out.parquet")
+    twice = pa.table({"m": pa.array([[("a", 1.0), ("a", 2.0)]], pa.map_(pa.string(), pa.float64()))})
+    with pytest.raises(
+        OutputMismatch, match="a map has the same key twice; every key of a map is there once and is not null"
+    ):
+        engine.write(query("SELECT * FROM t", t=ArrowRelation(table=twice)), path, schema=MAPS, sort_by=[])
+    with pytest.raises(OutputMismatch, match=r"column 'm' is list<float64>, declared as map<string,float64>"):
+        engine.write(query("SELECT [1.5::DOUBLE] AS m"), path, schema=MAPS, sort_by=[])
+    with pytest.raises(OutputMismatch, match=r"column 'm' is map<string,string>, declared as map<string,float64>"):
+        engine.write(query("SELECT MAP {'a': 'b'} AS m"), path, schema=MAPS, sort_by=[])
+
+
+def test_lists_and_maps_survive_a_left_join_and_the_file(engine: DuckDBEngine, tmp_path: Path) -> None:
+    """DuckDB 2.0 reads memory that was never set where fixed-size arrays in a join's payload are null; these it does not."""
+    sql = """
+        WITH held AS (
+            SELECT range AS k, CASE WHEN range % 3 > 0 THEN MAP {'x' || range: range::DOUBLE, 'y': NULL} END AS m,
+              CASE WHEN range % 5 > 0 THEN ['s' || range, NULL] END AS l
+            FROM range(20000)
+        ), asked AS (SELECT (range * 7919) % 40000 AS k FROM range(60000))
+        SELECT asked.k, m, l FROM asked LEFT JOIN held USING (k)
+    """
+    list_type, map_type = pa.list_(pa.field("element", pa.string())), pa.map_(pa.string(), pa.float64())
+    schema = pa.schema([("k", pa.int64()), ("m", map_type), ("l", list_type)])
+    path = str(tmp_path / "out.parquet")
+    assert engine.write(query(sql), path, schema=schema, sort_by=["k"]).rows == 60000
+    for row in pq.read_table(path).to_pylist():
+        k, there = row["k"], row["k"] < 20000
+        assert row["m"] == ([(f"x{k}", float(k)), ("y", None)] if there and k % 3 else None)
+        assert row["l"] == ([f"s{k}", None] if there and k % 5 else None)

@@ -22,6 +22,7 @@ from fstore.plan.steps import (
     decode_step,
     encode_step,
 )
+from fstore.plan.tile_queries import over_events
 from fstore.types import Column
 from tests.plan.projects import (
     PURCHASES,
@@ -136,7 +137,7 @@ def test_queries_give_the_columns_and_types_of_the_step():
         connection.execute(f"CREATE TABLE events AS SELECT {schema} WHERE false")
         connection.execute("CREATE TABLE intervals AS SELECT now() AS interval_start, now() AS interval_end")
         for query in (compiled.sql, compiled.single_sql):
-            found = connection.sql(query)
+            found = connection.sql(over_events(compiled.tiles, query))
             assert found.columns == [column.name for column in compiled.columns()]
             assert [str(item) for item in found.types] == [
                 "VARCHAR", "TIMESTAMP WITH TIME ZONE", "BIGINT", "BIGINT", "BIGINT", "DECIMAL(38,2)", "BIGINT", "DOUBLE", "DOUBLE",

@@ -59,7 +59,7 @@ def test_views_are_added_and_removed_with_their_features_and_dependents():
     [
         ({"purchases": {"ttl": "9d"}}, ("ttl changed",)),
         ({"purchases": {"owner": "me", "description": "x"}}, ("description changed", "owner changed")),
-        ({"purchases": {"start": "2025-01-01"}}, ("start changed",)),
+        ({"purchases": {"start": "2025-01-01"}}, ("start: 2026-01-01T00:00:00Z to 2025-01-01T00:00:00Z",)),
         (
             {"purchases": {"members": {**MEMBERS, "n": agg.count(description="Orders.").over("7d")}}},
             ("described anew: n_7d",),

@@ -5,8 +5,10 @@
 
 import json
 import os
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import gettempdir
 
 import duckdb
 import msgspec
@@ -14,26 +16,45 @@ import pytest
 
 from fstore import agg, check, expr, feature
 from fstore.definitions.loader import load_project
+from fstore.engines.duckdb import DuckDBEngine
 from fstore.plan.audits import compile_audit_queries
 from fstore.plan.compiler import compile_plan
 from fstore.plan.inference import sql_type
 from fstore.plan.steps import AggregateStep, DimensionInput, EventInput, PythonStep, SqlStep
+from fstore.plan.tile_queries import make_tiles_sql, over_events
 from fstore.types import parse_type
 from tests.plan.projects import SCHEMAS, aggregates, of_source, of_view, project, python, service, sql
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"
 
+FLIGHT = {
+    "recorded_at": "timestamp", "scheduled_at": "timestamp", "carrier": "string", "flight": "int64", "tailnum": "string",
+    "origin": "string", "dest": "string", "dep_delay": "float64", "arr_delay": "float64", "air_time": "float64",
+    "distance": "int64", "cancelled": "bool",
+}  # fmt: skip
 FLIGHTS_SCHEMAS = {
-    "flights": {
-        "recorded_at": "timestamp", "carrier": "string", "origin": "string", "dest": "string", "tailnum": "string",
-        "flight": "int64", "dep_delay": "float64", "arr_delay": "float64", "air_time": "float64", "distance": "float64",
+    "flights": FLIGHT,
+    "departures": {"airport" if name == "origin" else name: type_ for name, type_ in FLIGHT.items()},
+    "arrivals": {"airport" if name == "dest" else name: type_ for name, type_ in FLIGHT.items()},
+    "movements": {
+        "recorded_at": "timestamp", "airport": "string", "carrier": "string", "tailnum": "string", "flight": "int64",
+        "distance": "int64", "arr_delay": "float64", "cancelled": "bool",
     },
+    "turnarounds": {"tailnum": "string", "recorded_at": "timestamp", "hours": "float64"},
     "weather": {
-        "origin": "string", "observed_at": "timestamp", "temp": "float64", "wind_speed": "float64", "precip": "float64",
-        "pressure": "float64", "visib": "float64",
+        "observed_at": "timestamp", "origin": "string", "temp": "float64", "dewp": "float64", "humid": "float64",
+        "wind_dir": "float64", "wind_speed": "float64", "wind_gust": "float64", "precip": "float64", "pressure": "float64",
+        "visib": "float64",
     },
-    "planes": {"tailnum": "string", "built": "int64", "manufacturer": "string", "seats": "int64"},
+    "planes": {
+        "tailnum": "string", "built": "int32", "type": "string", "manufacturer": "string", "model": "string",
+        "engines": "int64", "seats": "int64", "speed": "float64", "engine": "string",
+    },
+    "airports": {
+        "airport": "string", "name": "string", "lat": "float64", "lon": "float64", "alt": "int64", "tz": "int64",
+        "dst": "string", "tzone": "string",
+    },
     "airlines": {"carrier": "string", "name": "string"},
 }  # fmt: skip
 
@@ -78,7 +99,8 @@ def shop():
 
 
 def flights():
-    return compile_plan(load_project(ROOT / "feature_defs", "flights"), FLIGHTS_SCHEMAS)
+    with closing(DuckDBEngine(spill_dir=gettempdir(), root=str(ROOT))) as engine:  # some types are those that the SQL gives
+        return compile_plan(load_project(ROOT / "feature_defs", "flights"), FLIGHTS_SCHEMAS, bind=engine.bind)
 
 
 def queries(step):
@@ -87,6 +109,7 @@ def queries(step):
     parts = {} if isinstance(step, PythonStep) else {"range" if isinstance(step, AggregateStep) else "interval": step.sql}
     if isinstance(step, AggregateStep):
         parts |= {"single interval": step.single_sql, "empty row": step.empty_sql}
+        parts |= {f"making {tiles.relation}": make_tiles_sql(tiles) for tiles in step.tiles}
     parts |= {"audit counts": audits.counts, "audit samples": audits.samples, "quarantine": audits.quarantine}
     return "\n\n".join(f"-- {title}\n{text.strip()};" for title, text in parts.items() if text) + "\n"
 
@@ -152,7 +175,8 @@ def test_duckdb_takes_every_compiled_query(compiled, schemas):
                 connection.execute(query).fetchall()
             names = [column.name for column in step.columns()]
             if isinstance(step, AggregateStep):
-                assert [connection.sql(query).columns for query in (step.sql, step.single_sql)] == [names, names]
+                given = [connection.sql(over_events(step.tiles, sql)).columns for sql in (step.sql, step.single_sql)]
+                assert given == [names, names]
             elif isinstance(step, SqlStep):
                 given = connection.execute(step.sql, dict.fromkeys(step.parameters, instant))
                 assert [column[0] for column in given.description] == [

@@ -12,8 +12,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fstore.interval import MICROSECOND, Schedule, parse_duration
-from fstore.plan.windows import WindowExpression, WindowFeature, compile_windows
+from fstore.definitions.source import ParquetSource
+from fstore.interval import MICROSECOND, Schedule, parse_duration, to_micros
+from fstore.plan.tile_grid import coarse_length
+from fstore.plan.tile_queries import over_events
+from fstore.plan.tile_states import TileDraft
+from fstore.plan.window_features import WindowExpression, WindowFeature
+from fstore.plan.windows import compile_windows
 
 EVENTS = pa.schema([
     ("user", pa.string()), ("shop", pa.int64()), ("at", pa.timestamp("us", tz="UTC")),
@@ -21,6 +26,7 @@ EVENTS = pa.schema([
 ])  # fmt: skip
 INTERVALS = pa.schema([(name, pa.timestamp("us", tz="UTC")) for name in ("interval_start", "interval_end")])
 TYPES = {"i": "int64", "d": "decimal(38,2)", "f": "float64", "s": "string", "b": "bool"}
+ARGUMENTS = {"i": "int64", "d": "decimal(12,2)", "f": "float64", "s": "string", "b": "bool"}
 NAN = math.nan
 
 
@@ -90,15 +96,27 @@ def feature(function, argument, window, **more):
     result = "int64" if function == "count" else "float64" if function == "avg" else TYPES[argument or "i"]
     name = f"{function}_{argument or 'all'}_{window}"
     return WindowFeature(
-        name=name, function=function, argument=argument, window=parse_duration(window), type=result, **more
+        name=name, function=function, argument=argument, argument_type=ARGUMENTS.get(argument), type=result,
+        window=None if window == "lifetime" else parse_duration(window), columns=tuple(filter(None, [argument])), **more
     )  # fmt: skip
 
 
-def queries(features, expressions=(), columns=None):
+SOURCE = ParquetSource("events", path="events", event_time="at")
+QUARTER = timedelta(minutes=15)
+
+
+def queries(features, expressions=(), columns=None, length=QUARTER):
+    """Compile features of the test's events to tiles and queries over them."""
+    draft = TileDraft(
+        source=SOURCE, keys=("user", "shop"), event_time="at", length=length, coarse=coarse_length(length, None)
+    )
     names = [item.name for item in (*features, *expressions)]
-    return compile_windows(
-        keys=["user", "shop"], event_time="at", features=features, expressions=expressions, columns=columns or names
-    )  # fmt: skip
+    return compile_windows(draft, features, expressions, columns or names)
+
+
+def from_events(compiled):
+    """The queries of a range and of one interval, over events."""
+    return over_events(compiled.tiles, compiled.range), over_events(compiled.tiles, compiled.single)
 
 
 # -- the property -----------------------------------------------------------------------------------------------------
@@ -155,7 +173,7 @@ def rows(times):
 @given(cases())
 def test_a_range_equals_the_naive_loop(case):
     events, intervals, features = case
-    check_equal(compute(queries(features).range, events, intervals), naive(events, intervals, features))
+    check_equal(compute(from_events(queries(features))[0], events, intervals), naive(events, intervals, features))
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
@@ -164,8 +182,8 @@ def test_a_single_interval_equals_the_naive_loop_and_the_range(case):
     events, intervals, features = case
     expected = naive(events, intervals, features)
     compiled = queries(features)
-    check_equal(compute(compiled.single, events, intervals), expected)
-    check_equal(compute(compiled.range, events, intervals), expected)
+    check_equal(compute(from_events(compiled)[1], events, intervals), expected)
+    check_equal(compute(from_events(compiled)[0], events, intervals), expected)
 
 
 @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
@@ -175,8 +193,8 @@ def test_a_range_equals_its_intervals_one_by_one(case):
     compiled = queries(features)
     one_by_one = {}
     for interval in intervals:
-        one_by_one |= compute(compiled.single, events, [interval])
-    check_equal(compute(compiled.range, events, intervals), one_by_one)
+        one_by_one |= compute(from_events(compiled)[1], events, [interval])
+    check_equal(compute(from_events(compiled)[0], events, intervals), one_by_one)
 
 
 # -- particular cases -------------------------------------------------------------------------------------------------
@@ -197,10 +215,10 @@ def daily(days, start=T0):
 def both(features, events, intervals, **more):
     """The rows of the range, which must be those of the intervals one by one."""
     compiled = queries(features, **more)
-    found = compute(compiled.range, events, intervals)
+    found = compute(from_events(compiled)[0], events, intervals)
     one_by_one = {}
     for interval in intervals:
-        one_by_one |= compute(compiled.single, events, [interval])
+        one_by_one |= compute(from_events(compiled)[1], events, [interval])
     check_equal(found, one_by_one)
     return {key[0]: row for key, row in sorted(found.items())}
 
@@ -224,7 +242,7 @@ def test_a_key_without_an_event_in_the_longest_window_has_no_row():
 
 def test_no_events_and_no_intervals_give_no_rows():
     compiled = queries([feature("count", None, "7d"), feature("last", "s", "1d")])
-    for query in (compiled.range, compiled.single):
+    for query in from_events(compiled):
         assert compute(query, [], daily(3)) == {}
         assert compute(query, [event(T0)], []) == {}
 
@@ -257,8 +275,10 @@ def test_integer_sums_are_exact_where_floats_are_not():
 def test_an_integer_sum_that_does_not_fit_is_an_error():
     events = [event(T0, i=2**63 - 1), event(T0 + timedelta(hours=1), i=1)]
     compiled = queries([feature("sum", "i", "7d")])
-    for query, intervals in ((compiled.range, daily(2)), (compiled.single, daily(1))):
-        with pytest.raises(duckdb.ConversionException, match="9223372036854775808 can't be cast"):
+    for query, intervals in zip(from_events(compiled), (daily(2), daily(1)), strict=True):
+        with pytest.raises(
+            duckdb.ConversionException, match="Failed to cast decimal value 9223372036854775808 to type INT64"
+        ):
             compute(query, events, intervals)
 
 
@@ -299,26 +319,32 @@ def test_fill_comes_before_expressions_and_columns_keep_their_order():
     ]
 
 
-def test_names_of_the_sources_columns_never_meet_ours():
+def test_names_of_the_users_never_meet_ours():
     rows = [
-        {"k0": "x", "instant": T0, "position": 1, "events": 2},
-        {"k0": "x", "instant": T0 + DAY, "position": 3, "events": 4},
+        {"k1": "x", "k0": 7, "position": 1, "instant": T0, "events": 2, "tile": 5},
+        {"k1": "x", "k0": 7, "position": 1, "instant": T0 + DAY, "events": 4, "tile": 6},
+        {"k1": "y", "k0": 7, "position": 2, "instant": T0 + DAY, "events": 8, "tile": 6},
     ]
-    names = ["k", "a0", "interval_end", "run"]
-    arguments = ['"position"', '"events"', '"instant"', '"k0"']
+    keys, names = ("k1", "k0", "position"), ["k", "a0", "interval_end", "run", "first", "s0"]
+    arguments = ['"position"', '"events"', '"instant"', '"k0"', '"tile"', '"events"']
     features = [
-        WindowFeature(name=name, function="max", argument=argument, window=7 * DAY)
-        for name, argument in zip(names, arguments, strict=True)
+        WindowFeature(name=name, function=function, argument=argument, window=7 * DAY, limit=2)
+        for name, function, argument in zip(names, ["max"] * 4 + ["last_k", "variance"], arguments, strict=True)
     ]
-    compiled = compile_windows(keys=["k0"], event_time="instant", features=features, columns=names)
+    source = ParquetSource("events", path="events", event_time="instant")
+    compiled = compile_windows(TileDraft(source=source, keys=keys, event_time="instant", length=DAY), features, (), names)
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.register("events", pa.Table.from_pylist(rows))
         connection.execute("CREATE TABLE intervals AS SELECT $s AS interval_start, $e AS interval_end",
                            {"s": T0 + DAY, "e": T0 + 2 * DAY})  # fmt: skip
-        for query in (compiled.range, compiled.single):
-            ((key, _, k, a0, instant, run),) = connection.sql(query).fetchall()
-            assert (key, k, a0, instant.astimezone(UTC), run) == ("x", 3, 4, T0 + DAY, "x")
+        for query in from_events(compiled):
+            end = T0 + 2 * DAY
+            assert sorted(connection.sql(f"SELECT * REPLACE (epoch_us(event_timestamp) AS event_timestamp, epoch_us(interval_end) "
+                                         f"AS interval_end) FROM ({query})").fetchall()) == [
+                ("x", 7, 1, to_micros(end), 1, 4, to_micros(T0 + DAY), 7, [6, 5], 2.0),
+                ("y", 7, 2, to_micros(end), 2, 8, to_micros(T0 + DAY), 7, [6], None),
+            ]  # fmt: skip
 
 
 def test_many_intervals_and_more_counters_than_fit_into_one_integer():
@@ -326,7 +352,7 @@ def test_many_intervals_and_more_counters_than_fit_into_one_integer():
     start = datetime(2020, 1, 1, tzinfo=UTC)
     intervals = Schedule("0 * * * *").intervals(start, start + timedelta(hours=10_000))
     events = [event(start + timedelta(hours=hour), i=1, s="x") for hour in (0, 1, 5000, 9_999)]
-    found = compute(queries(features).range, events, intervals)
+    found = compute(from_events(queries(features))[0], events, intervals)
     assert len(found) == 25 + 24 + 1
     row = found[start + timedelta(hours=2), "a", 1]
     counts = {"all": (1, 2), "i": (1, 2), "d": (0, 0), "f": (0, 0), "s": (1, 2), "b": (0, 0)}
@@ -339,7 +365,7 @@ def test_one_interval_far_from_the_others():
     intervals = [*daily(2), *daily(1, T0 - 9000 * DAY), *daily(1, T0 + 40 * DAY)]
     events = [event(i.end - timedelta(hours=hour), i=hour) for i in intervals for hour in (1, 30)]
     check_equal(
-        compute(queries([feature("sum", "i", "36h")]).range, events, intervals),
+        compute(from_events(queries([feature("sum", "i", "36h")]))[0], events, intervals),
         naive(events, intervals, [feature("sum", "i", "36h")]),
     )
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from fstore.definitions.location import Location
+from fstore.definitions.references import ResolvedFeature
 from fstore.definitions.source import ParquetSource
 from fstore.interval import Interval, Schedule
 from fstore.plan.steps import (
@@ -72,8 +73,14 @@ def dependent(view: str = "profile", *, upstream: str = "purchases_of_user", his
     )  # fmt: skip
 
 
+def planned_service(name: str, *features: str, owner: str = "") -> PlannedService:
+    pairs = (feature.split(":") for feature in features)
+    references = tuple(ResolvedFeature(view=view, feature=feature) for view, feature in pairs)
+    return PlannedService(name=name, references=references, owner=owner)
+
+
 def example_plan(**changes: object) -> Plan:
-    service = PlannedService(name="churn", features=("profile:regular", "purchases_of_user:count_7d"), owner="ml")
+    service = planned_service("churn", "profile:regular", "purchases_of_user:count_7d", owner="ml")
     plan = Plan(project=PROJECT, entities=(USER,), steps=(aggregate(), dependent()), services=(service,))
     return msgspec.structs.replace(plan, **changes)
 

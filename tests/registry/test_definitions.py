@@ -5,11 +5,23 @@ import pytest
 
 from fstore.definitions.location import Location
 from fstore.errors import StoreMismatch, UnknownFeature
-from fstore.plan.steps import Plan, PlannedEntity, PlannedService
+from fstore.plan.steps import Plan, PlannedEntity
 from fstore.registry.records import Change
 from fstore.registry.registry import Registry, create_registry, open_registry
 from fstore.types import Column
-from tests.registry.examples import PROJECT, PURCHASES, USER, aggregate, day, days, dependent, example_plan, published, seen
+from tests.registry.examples import (
+    PROJECT,
+    PURCHASES,
+    USER,
+    aggregate,
+    day,
+    days,
+    dependent,
+    example_plan,
+    planned_service,
+    published,
+    seen,
+)
 
 
 def test_registering_gives_back_what_was_declared(registry_url: str) -> None:
@@ -58,7 +70,7 @@ def test_a_change_makes_a_version_and_keeps_the_earlier_ones(registry: Registry)
 
 def test_entities_and_services_change_too(registry: Registry) -> None:
     user = PlannedEntity(name="user", keys=(*USER.keys, Column(name="shop_id", type="int32")))
-    churn = PlannedService(name="churn", features=("profile:regular",), tags={"tier": "1"})
+    churn = msgspec.structs.replace(planned_service("churn", "profile:regular"), tags={"tier": "1"})
     registration = registry.register(example_plan(entities=(user,), services=(churn,)))
     assert registration.changes == (Change("entity", "user", "changed"), Change("service", "churn", "changed"))
     assert registry.entities() == [user]

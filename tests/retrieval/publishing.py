@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from fstore.arrow import arrow_schema, schema_id
 from fstore.backends import Backends
+from fstore.definitions.references import ResolvedFeature, parse_feature
 from fstore.interval import Interval, Schedule
 from fstore.plan.steps import EVENT_TIMESTAMP, Feature, Plan, PlannedEntity, PlannedService, SqlStep, Step
 from fstore.registry.ledger import Verdict
@@ -38,6 +39,12 @@ def features(*declared: tuple[str, str, object]) -> tuple[Feature, ...]:
         Feature(name=name, type=kind, fingerprint=f"f-{name}", empty=empty)  # type: ignore[arg-type]
         for name, kind, empty in declared
     )
+
+
+def references(*texts: str) -> tuple[ResolvedFeature, ...]:
+    """The features that texts mean."""
+    parsed = [parse_feature(text) for text in texts]
+    return tuple(item for item in parsed if item is not None)
 
 
 def make_step(view: str, **changes: object) -> Step:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 
 import pandas as pd
@@ -25,19 +26,21 @@ from fstore.errors import (
 from fstore.plan.steps import PlannedService
 from fstore.retrieval.training import MANIFEST_KEY, Manifest
 from fstore.types import Column
-from tests.retrieval.publishing import DAY, HOUR, T0, Publisher, day, features, make_step
+from tests.retrieval.publishing import DAY, HOUR, T0, Publisher, day, features, make_step, references
 
 ORDERS = make_step("orders", ttl=2 * DAY, features=features(
     ("n", "int64", 0), ("amount", "decimal(10,2)", 0.5), ("tags", "list<string>", None), ("vec", "float32[2]", None),
     ("on", "date", None), ("at", "timestamp", None), ("ok", "bool", False), ("ratio", "float32", 0.25),
+    ("counts", "list<int64>", (0, 0)), ("spent", "map<string,decimal(9,2)>", None),
 ))  # fmt: skip
 PROFILE = make_step("profile", features=features(("n", "int64", None), ("country", "string", "??")), lag=2 * HOUR)
 SHOPS = make_step(
     "shops", keys=(Column(name="shop", type="int32"),), entity="shop", online=False, features=features(("size", "int16", 0))
 )
-SERVICES = [PlannedService(name="churn", features=("profile:country", "orders:n"))]
+SERVICES = [PlannedService(name="churn", references=references("profile:country", "orders:n"))]
 FULL = {"user_id": "u1", "n": 3, "amount": 12, "tags": ["a", None], "vec": [1.0, 2.0], "on": datetime(2026, 1, 1).date(),  # noqa: DTZ001
-        "at": T0, "ok": True, "ratio": 0.1}  # fmt: skip
+        "at": T0, "ok": True, "ratio": 0.1, "counts": [1, 2],
+        "spent": {"books": Decimal("1.50"), "toys": None}}  # fmt: skip
 ROWS = {"user_id": ["u1", "u2", None, "u1"], "event_timestamp": [T0 + 2 * DAY, T0 + 2 * DAY, T0 + 2 * DAY, T0 + DAY]}
 
 
@@ -67,15 +70,18 @@ def test_rows_come_back_once_each_in_order_with_their_columns(client: Client) ->
 
 def test_every_type_and_its_empty_value_come_back(client: Client) -> None:
     table = client.get_historical_features(ROWS, ["orders:*"]).to_arrow()
-    full, empty, null, quarantined = table.drop_columns(["user_id", "event_timestamp"]).to_pylist()
+    values = table.drop_columns(["user_id", "event_timestamp"])
+    full, empty, null, quarantined = values.to_pylist(maps_as_pydicts="strict")
     assert full == {name: value for name, value in FULL.items() if name != "user_id"} | {"ratio": pytest.approx(0.1)}
     assert {name: str(value) for name, value in empty.items()} == {
         "n": "0", "amount": "0.50", "tags": "None", "vec": "None", "on": "None", "at": "None", "ok": "False",
-        "ratio": "0.25",
+        "ratio": "0.25", "counts": "[0, 0]", "spent": "None",
     }  # fmt: skip
     assert set(null.values()) == set(quarantined.values()) == {None}
     assert (table.schema.field("vec").type.list_size, table.schema.field("on").type) == (2, pa.date32())
     assert table.schema.field("amount").type == pa.decimal128(10, 2)
+    frame = client.get_historical_features(ROWS, ["orders:spent"]).to_pandas()
+    assert frame["spent"].tolist() == [FULL["spent"], None, None, None]
 
 
 def test_a_service_gives_its_features_in_its_order(client: Client) -> None:
@@ -110,7 +116,7 @@ def test_a_feature_asked_for_twice_is_one_column(client: Client) -> None:
     [
         ("order:n", "Did you mean 'orders'?"),
         ("orders:amuont", "view 'orders' has no feature 'amuont'; it has 'n', 'amount', 'tags', 'vec', 'on', 'at', 'ok', "
-                          "'ratio'. Did you mean 'amount'?"),
+                          "'ratio', 'counts', 'spent'. Did you mean 'amount'?"),
         ("orders", "'orders' is not a feature reference; write \"view:feature\", or \"view:*\" for all features of a view"),
     ],
 )  # fmt: skip

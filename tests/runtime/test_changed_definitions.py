@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
+import msgspec
 import pytest
 
 from fstore.errors import DefinitionErrors
 from fstore.runtime.due import due_intervals
+from fstore.runtime.flipping import fill_next, roll_back
 from fstore.runtime.plan_cache import load_plan
-from fstore.runtime.preparation import compile_with_types, read_schemas, replaced_views
+from fstore.runtime.preparation import compile_with_types, read_schemas
+from fstore.runtime.versions import apply_plan
 from tests.projects import SmallProject, utc
 
 VIEW = """
@@ -51,24 +56,72 @@ def test_a_view_that_is_not_registered_is_due_from_its_start(project: SmallProje
     assert ([interval.start.day for interval in due.intervals], due.remaining) == ([1, 2], 1)
 
 
-def test_another_grid_is_refused_until_it_is_applied(project: SmallProject) -> None:
+def test_another_grid_waits_until_it_is_applied_and_filled(project: SmallProject) -> None:
     project.define("changing", VIEW)
-    project.run("changing", "2026-01-01", "2026-01-04")
+    project.run("changing", "2026-01-01", "2026-01-03")
     project.define("changing", VIEW.replace('"@daily"', '"@hourly"'))
-    with pytest.raises(DefinitionErrors) as caught:
-        project.step("changing")
-    assert str(caught.value) == (
-        "1 definition error:\n  feature view 'changing' (feature_defs/changing.py:7) has changed so that what it has published "
-        "no longer fits (schedule: 0 0 * * * UTC to 0 * * * * UTC). Run `fstore apply`, which begins a new and empty generation "
-        "of it, or give the view another name."
-    )
+    assert project.step("changing").schedule.label == "daily", "runs go on with the registered definition"
     loaded = load_plan(project.settings).project
-    plan = compile_with_types(
-        project.backends.engine, loaded, project.backends.registry.source_schemas(), views={"changing"}
-    )
-    replaced = [step.view for step, _ in replaced_views(project.backends, plan.steps)]
-    assert replaced == ["changing"]
-    project.backends.registry.register(plan, rebuild=replaced)
-    assert project.backends.registry.ledger.heads("changing") == []
-    project.run("changing", "2026-01-01", "2026-01-02", "hours")
-    assert len(project.backends.registry.ledger.heads("changing")) == 1
+    plan = compile_with_types(project.backends.engine, loaded, project.backends.registry.source_schemas())
+    apply_plan(project.backends, plan)
+    first = fill_next(project.backends, limit=30)
+    assert [(view.filled, view.required) for view in first.views] == [(30, 48)]
+    assert len(fill_next(project.backends, limit=30).flipped) == 1
+    assert project.step("changing").schedule.label == "hourly"
+    heads = project.backends.registry.ledger.heads("changing")
+    assert (heads[0].start, heads[-1].end) == (utc("2026-01-01"), utc("2026-01-03"))
+    assert len({row["event_timestamp"] for row in project.published("changing")}) > 2
+
+
+def test_a_view_that_comes_back_as_what_was_rolled_back_does_not_get_the_rows_of_the_other(project: SmallProject) -> None:
+    registry = project.backends.registry
+    project.define("changing", VIEW)
+    project.run("changing", "2026-01-01", "2026-01-03")
+    project.define("changing", VIEW.replace('"@daily"', '"@hourly"'))
+    loaded = load_plan(project.settings).project
+    apply_plan(project.backends, compile_with_types(project.backends.engine, loaded, registry.source_schemas()))
+    fill_next(project.backends, limit=48)
+    roll_back(project.backends, "changing")
+    registry.retire("changing")
+    assert project.step("changing").schedule.label == "hourly"
+    assert all(head.end - head.start < dt.timedelta(days=1) for head in registry.ledger.heads("changing"))
+    project.define("changing", VIEW)
+    registry.retire("changing")
+    assert project.step("changing").schedule.label == "daily"
+    assert registry.ledger.heads("changing") == []
+
+
+def test_a_setting_makes_runs_begin_the_new_generation(project: SmallProject) -> None:
+    project.define("changing", VIEW)
+    project.run("changing", "2026-01-01", "2026-01-03")
+    project.backends.settings = msgspec.structs.replace(project.settings, breaking_changes="run")
+    project.define("changing", VIEW.replace("agg.count()", 'agg.sum("amount")'))
+    assert project.step("changing").fingerprint == project.backends.registry.view("changing").fingerprint
+    fill_next(project.backends, limit=10)
+    assert project.backends.registry.view("changing").generation == 2
+    roll_back(project.backends, "changing")
+    project.step("changing")
+    assert project.backends.registry.overlays.all() == [], "what was rolled back is not begun again by itself"
+
+
+READER = """
+
+    class Reader(FeatureView):
+        '''A view that is new.'''
+
+        entity, schedule = user, "@daily"
+        inputs = {"c": Changing}
+        sql = "SELECT user_id, orders_1d AS same FROM c"
+        same = feature("float64")
+"""
+
+
+def test_a_new_view_waits_with_the_changed_one_that_it_reads(project: SmallProject) -> None:
+    project.define("changing", VIEW)
+    project.run("changing", "2026-01-01", "2026-01-03")
+    changed = VIEW.replace("agg.count()", 'agg.sum("amount")').replace("FeatureView, agg", "FeatureView, agg, feature")
+    project.define("changing", changed + READER)
+    with pytest.raises(
+        DefinitionErrors, match="is new and reads changing, whose changed definition waits for `fstore apply`"
+    ):
+        project.step("reader")

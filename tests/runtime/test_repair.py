@@ -47,12 +47,11 @@ def test_sweeping_deletes_what_published_nothing_and_only_that(project: SmallPro
     dead = compute_attempt(project.backends, step, intervals, "killed")
     validate_attempt(project.backends, dead.attempt)
     root = Path(project.settings.offline_url.removeprefix("file:"))
-    directories = {path.parent.name for path in root.rglob("*.parquet")}
-    assert len(directories) == 2
+    assert len({path.parent.name for path in root.rglob("user_orders/**/*.parquet")}) == 2
     assert sweep(project.backends, datetime.now(UTC)) == 0, "it may still be running"
     assert sweep(project.backends, datetime.now(UTC) + timedelta(days=3)) == 1
     assert sweep(project.backends, datetime.now(UTC) + timedelta(days=3)) == 0
-    assert len({path.parent.name for path in root.rglob("*.parquet")}) == 1
+    assert len({path.parent.name for path in root.rglob("user_orders/**/*.parquet")}) == 1
     with pytest.raises(AttemptUnknown, match="its files were deleted: clear its compute step"):
         materialize_attempt(project.backends, dead.attempt)
     assert len(project.published("user_orders")) == 3

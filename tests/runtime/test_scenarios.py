@@ -8,10 +8,12 @@ from typing import cast
 import pytest
 
 from fstore import Client
-from fstore.errors import AttemptUnknown, DefinitionErrors, OutputMismatch, ValidationFailed
+from fstore.errors import AttemptUnknown, OutputMismatch, ValidationFailed
 from fstore.runtime.compute import compute_attempt
 from fstore.runtime.due import due_intervals
 from fstore.runtime.materialize import materialize_attempt
+from fstore.runtime.plan_cache import load_plan
+from fstore.runtime.preparation import prepare_steps
 from fstore.runtime.validate import ValidationReport, validate_attempt
 from tests.projects import SmallProject, utc
 from tests.runtime.conftest import MODULE
@@ -138,24 +140,37 @@ def test_many_duplicates_are_counted_and_a_few_are_named(project: SmallProject) 
     ]  # fmt: skip
 
 
-def test_values_of_another_type_are_refused_until_they_are_applied(project: SmallProject) -> None:
-    project.run("order_events", "2026-01-01", "2026-01-05")
+def test_a_run_after_values_changed_their_type_publishes_the_registered_type(project: SmallProject) -> None:
+    project.run("order_events", "2026-01-01", "2026-01-03")
     text = MODULE.replace("2 * amount AS doubled", "item AS doubled")
     project.define("shop", text.replace('doubled = feature("float64")', 'doubled = feature("string")'))
-    with pytest.raises(DefinitionErrors, match=r"no longer fits \(type of doubled: float64 to string\)"):
-        project.step("order_events")
+    notices: list[str] = []
+    prepare_steps(project.backends, load_plan(project.settings).project, ["order_events"], notice=notices.append)
+    assert notices == [
+        "order_events: its definition changed (redefined: doubled), which waits for `fstore apply`. Until then it runs as "
+        "registered: `fstore plan` shows what applying means."
+    ]
+    project.run("order_events", "2026-01-03", "2026-01-05", "later")
+    assert [row["doubled"] for row in project.published("order_events")] == [20.0, 40.0, 10.0, 12.0]
 
 
-def test_a_view_that_comes_back_on_another_grid_is_refused_until_it_is_applied(project: SmallProject) -> None:
+def test_a_view_that_comes_back_on_another_grid_begins_anew(project: SmallProject) -> None:
+    registry = project.backends.registry
     project.define("checked", CHECKED)
     project.run("user_orders", "2026-01-01", "2026-01-03")
     project.run("checked", "2026-01-01", "2026-01-02")
-    project.backends.registry.retire("checked")
+    registry.retire("checked")
     project.step("checked")
-    project.backends.registry.retire("checked")
+    assert [head.start for head in registry.ledger.heads("checked")] == [utc("2026-01-01")], "the same one has its rows back"
+    registry.retire("checked")
     project.define("checked", CHECKED.replace('"@daily"', '"@hourly"'))
-    with pytest.raises(DefinitionErrors, match=r"schedule: 0 0 \* \* \* UTC to 0 \* \* \* \* UTC"):
-        project.step("checked")
+    assert project.step("checked").schedule.label == "hourly"
+    assert (registry.view("checked").generation, registry.ledger.heads("checked")) == (2, [])
+    project.run("checked", "2026-01-02T00:00", "2026-01-02T02:00", "hourly")
+    assert {row["event_timestamp"] for row in project.published("checked")} == {
+        utc("2026-01-02T01:00"),
+        utc("2026-01-02T02:00"),
+    }
 
 
 OWN_TIME = """

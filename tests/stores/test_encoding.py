@@ -38,13 +38,18 @@ SCALARS = {
 }
 
 
+NESTED = ("list<", "map<string,")
+
+
 def columns_of(count: int) -> st.SearchStrategy[tuple[Column, list[object]]]:
     """Strategy of a column of a random type with ``count`` random values, nulls among them."""
 
     def values(type: str) -> st.SearchStrategy[tuple[str, list[object]]]:
         return st.lists(st.none() | value_of(type), min_size=count, max_size=count).map(lambda found: (type, found))
 
-    types = st.sampled_from([*SCALARS, "float32[3]", "float64[9]", *(f"list<{name}>" for name in SCALARS)])
+    types = st.sampled_from(
+        [*SCALARS, "float32[3]", "float64[9]", *(f"{kind}{name}>" for name in SCALARS for kind in NESTED)]
+    )
     return types.flatmap(values).map(lambda pair: (Column(name="", type=pair[0]), pair[1]))
 
 
@@ -53,6 +58,8 @@ def value_of(type: str) -> st.SearchStrategy[object]:
     if parsed.item is None:
         return SCALARS[type]
     item = st.none() | SCALARS[str(parsed.item)]
+    if parsed.name == "map":
+        return st.dictionaries(st.text(max_size=3), item, max_size=4).map(lambda found: sorted(found.items()))
     return st.lists(item, min_size=parsed.size, max_size=parsed.size or 4)
 
 
@@ -60,7 +67,9 @@ def exact(value: object) -> object:
     """Return a value whose equality is equality of bits."""
     if isinstance(value, float):
         return struct.pack("<d", value)
-    return [exact(item) for item in value] if isinstance(value, list) else value
+    if isinstance(value, list | tuple):
+        return [exact(item) for item in value]
+    return value
 
 
 def rows_of(columns: list[tuple[Column, list[object]]], count: int) -> tuple[list[Column], pa.Table]:
@@ -231,6 +240,22 @@ def test_a_row_cut_anywhere_is_corrupt() -> None:
         decoder.decode_rows([row + b"x"])
 
 
+@pytest.mark.parametrize("type", ["map<string,string>", "map<string,int16>"])
+def test_a_map_cut_anywhere_is_corrupt(type: str) -> None:
+    features = [Column(name="m", type=type)]
+    entries = [("x", None), ("yz", "abc" if "int" not in type else 7)]
+    row = _one(features, m=entries)
+    decoder = RowDecoder(features)
+    assert decoder.decode_rows([row, row])["m"].to_pylist() == [entries, entries]
+    header, ends = row[:25], len(row) - 29
+    for size in range(1, ends):
+        cut = header + struct.pack("<I", size) + row[29 : 29 + size]
+        with pytest.raises(StoreCorrupt, match="is cut short"):
+            decoder.decode_rows([row, cut])
+    with pytest.raises(StoreCorrupt, match="is cut short"):
+        decoder.decode_rows([header + struct.pack("<I", ends + 1) + row[29:] + b"x"])
+
+
 def test_strings_that_are_not_text_are_corrupt() -> None:
     features = [Column(name="s", type="string")]
     row = _one(features, s="abc")
@@ -319,6 +344,6 @@ def test_a_missing_key_column_is_named() -> None:
 
 
 def test_every_type_of_the_language_has_a_cell() -> None:
-    for name in [*SCALARS, "float32[128]", "list<decimal(9,3)>"]:
+    for name in [*SCALARS, "float32[128]", "list<decimal(9,3)>", "map<string,decimal(9,3)>"]:
         assert isinstance(parse_type(name), DataType)
         assert _one([Column(name="c", type=name)], c=None)

@@ -23,39 +23,67 @@ FROM (
 SELECT
   k0 AS "carrier",
   interval_end AS event_timestamp,
-  CAST(coalesce(count_all_w2, 0) AS BIGINT) AS "flights_1d",
-  CAST(coalesce(count_all_w1, 0) AS BIGINT) AS "flights_7d",
-  CAST(coalesce(count_all_w0, 0) AS BIGINT) AS "flights_30d",
-  CAST(coalesce(count_a0_w2, 0) AS BIGINT) AS "departed_1d",
-  CAST(coalesce(count_a0_w1, 0) AS BIGINT) AS "departed_7d",
-  CAST(coalesce(count_a0_w0, 0) AS BIGINT) AS "departed_30d",
-  CAST(CAST(sum_a1_w2 AS DOUBLE) / nullif(count_a1_w2, 0) AS DOUBLE) AS "arr_delay_avg_1d",
-  CAST(CAST(sum_a1_w1 AS DOUBLE) / nullif(count_a1_w1, 0) AS DOUBLE) AS "arr_delay_avg_7d",
-  CAST(CAST(sum_a1_w0 AS DOUBLE) / nullif(count_a1_w0, 0) AS DOUBLE) AS "arr_delay_avg_30d",
-  CAST(max_a1_w1 AS DOUBLE) AS "arr_delay_max_7d"
+  coalesce(CAST("raw flights_1d" AS BIGINT), CAST(0 AS BIGINT)) AS "flights_1d",
+  coalesce(CAST("raw flights_7d" AS BIGINT), CAST(0 AS BIGINT)) AS "flights_7d",
+  coalesce(CAST("raw flights_30d" AS BIGINT), CAST(0 AS BIGINT)) AS "flights_30d",
+  coalesce(CAST("raw departed_1d" AS BIGINT), CAST(0 AS BIGINT)) AS "departed_1d",
+  coalesce(CAST("raw departed_7d" AS BIGINT), CAST(0 AS BIGINT)) AS "departed_7d",
+  coalesce(CAST("raw departed_30d" AS BIGINT), CAST(0 AS BIGINT)) AS "departed_30d",
+  CAST("raw arr_delay_avg_1d" AS DOUBLE) AS "arr_delay_avg_1d",
+  CAST("raw arr_delay_avg_7d" AS DOUBLE) AS "arr_delay_avg_7d",
+  CAST("raw arr_delay_avg_30d" AS DOUBLE) AS "arr_delay_avg_30d",
+  CAST("raw arr_delay_max_7d" AS DOUBLE) AS "arr_delay_max_7d"
+FROM (
+WITH own AS (
+SELECT
+  "carrier" AS k0,
+  tile_start,
+  event_timestamp,
+  t_count_6f02b1ccd4729a0c,
+  t_count_6a7e16e63463299e,
+  t_sum_167660ffa93bb84b,
+  t_count_999923f4c41d9dda,
+  t_max_082261a9fbb1d198
+FROM tiles0
+)
+SELECT
+  k0,
+  interval_end,
+  CAST(s0 AS BIGINT) AS "raw flights_1d",
+  CAST(s1 AS BIGINT) AS "raw flights_7d",
+  CAST(s2 AS BIGINT) AS "raw flights_30d",
+  CAST(s3 AS BIGINT) AS "raw departed_1d",
+  CAST(s4 AS BIGINT) AS "raw departed_7d",
+  CAST(s5 AS BIGINT) AS "raw departed_30d",
+  CAST(s6 AS DOUBLE) / nullif(s7, 0) AS "raw arr_delay_avg_1d",
+  CAST(s8 AS DOUBLE) / nullif(s9, 0) AS "raw arr_delay_avg_7d",
+  CAST(s10 AS DOUBLE) / nullif(s11, 0) AS "raw arr_delay_avg_30d",
+  s12 AS "raw arr_delay_max_7d"
 FROM (
 WITH
--- Every interval's end and every window's start, in order.
+-- Every interval's end and every edge of a window, in order.
 boundary AS (
   SELECT
     instant,
     CAST(row_number() OVER (ORDER BY instant) - 1 AS INTEGER) AS position,
     lead(instant) OVER (ORDER BY instant) AS next_instant
-  FROM (SELECT DISTINCT epoch_us(interval_end) - unnest([0, 2592000000000, 604800000000, 86400000000]) AS instant FROM intervals)
+  FROM (
+    SELECT DISTINCT instant FROM (SELECT epoch_us(interval_end) - unnest([0, 86400000000, 604800000000, 2592000000000]) AS instant FROM intervals)
+  )
 ),
--- How many segments before its end an interval's windows begin.
+-- How many segments before its end the edges of an interval's windows lie.
 frame AS (
   SELECT
     stop.position,
     interval_end,
-    CAST(stop.position - start0.position AS INTEGER) AS before0,
-    CAST(stop.position - start1.position AS INTEGER) AS before1,
-    CAST(stop.position - start2.position AS INTEGER) AS before2
+    CAST(stop.position - edge1.position AS INTEGER) AS before1,
+    CAST(stop.position - edge2.position AS INTEGER) AS before2,
+    CAST(stop.position - edge3.position AS INTEGER) AS before3
   FROM intervals
   JOIN boundary stop ON stop.instant = epoch_us(interval_end)
-  JOIN boundary start0 ON start0.instant = stop.instant - 2592000000000
-  JOIN boundary start1 ON start1.instant = stop.instant - 604800000000
-  JOIN boundary start2 ON start2.instant = stop.instant - 86400000000
+  JOIN boundary edge1 ON edge1.instant = stop.instant - 86400000000
+  JOIN boundary edge2 ON edge2.instant = stop.instant - 604800000000
+  JOIN boundary edge3 ON edge3.instant = stop.instant - 2592000000000
 ),
 -- The time from one boundary to the next, if it lies in some window; reach is the last end whose window holds it.
 segment AS (
@@ -63,7 +91,7 @@ segment AS (
   FROM (
     SELECT boundary.position, instant, next_instant, max(frame.position) OVER (ORDER BY boundary.position) AS reach
     FROM boundary
-    LEFT JOIN frame ON frame.position - frame.before0 = boundary.position
+    LEFT JOIN frame ON frame.position - frame.before3 = boundary.position
   )
   WHERE reach > position
 ),
@@ -89,37 +117,45 @@ tile AS MATERIALIZED (
     k0,
     position,
     reach,
-    count(*) AS count_all,
-    count(a0) AS count_a0,
-    sum(a1) AS sum_a1,
-    count(a1) AS count_a1,
-    max(a1) AS max_a1
+    sum(t_count_6f02b1ccd4729a0c) AS t_count_6f02b1ccd4729a0c,
+    sum(t_count_6a7e16e63463299e) AS t_count_6a7e16e63463299e,
+    sum(t_count_999923f4c41d9dda) AS t_count_999923f4c41d9dda,
+    sum(t_sum_167660ffa93bb84b) AS t_sum_167660ffa93bb84b,
+    max(t_max_082261a9fbb1d198) AS t_max_082261a9fbb1d198
   FROM (
     SELECT *, (instant - (SELECT origin FROM step)) // (SELECT length FROM step) AS at_step
-    FROM (SELECT "carrier" AS k0, epoch_us("recorded_at") AS instant, "dep_delay" AS a0, "arr_delay" AS a1 FROM events)
+    FROM (SELECT *, epoch_us(tile_start) AS instant FROM own)
   )
   LEFT JOIN lookup ON step_number = at_step AND instant >= from_instant AND instant < to_instant
   GROUP BY k0, position, reach
 ),
 key AS MATERIALIZED (
-  SELECT k0, CAST(row_number() OVER () AS UINTEGER) AS k
-  FROM (SELECT DISTINCT k0 FROM tile)
+  SELECT k0, CAST(row_number() OVER () AS UINTEGER) AS k, first, last, last - first < 4 * tiles AS dense
+  FROM (
+    SELECT k0, CAST(min(position) AS INTEGER) AS first, CAST(max(reach) AS INTEGER) AS last, count(position) AS tiles
+    FROM tile
+    GROUP BY k0
+  )
 ),
 followed AS (
   SELECT
     k, position, reach,
-    (CAST(count_all AS HUGEINT) << 0) + (CAST(count_a0 AS HUGEINT) << 42) + (CAST(count_a1 AS HUGEINT) << 84) AS count_all_and_count_a0_and_count_a1,
-    sum_a1,
-    max_a1,
+    (CAST(coalesce(t_count_6f02b1ccd4729a0c, 0) AS HUGEINT) << 0) + (CAST(coalesce(t_count_6a7e16e63463299e, 0) AS HUGEINT) << 42) + (CAST(coalesce(t_count_999923f4c41d9dda, 0) AS HUGEINT) << 84) AS packed_t_count_6f02b1ccd4729a0c,
+    t_sum_167660ffa93bb84b,
+    t_max_082261a9fbb1d198,
     lead(position) OVER neighbours AS next_position,
     lag(reach) OVER neighbours AS reached
   FROM tile
-  JOIN key USING (k0)
+  JOIN (FROM key WHERE NOT dense) USING (k0)
   WINDOW neighbours AS (PARTITION BY k ORDER BY position)
 ),
 stretch AS (
   SELECT
-    k, position, count_all_and_count_a0_and_count_a1, sum_a1, max_a1,
+    k,
+    position,
+    packed_t_count_6f02b1ccd4729a0c,
+    t_sum_167660ffa93bb84b,
+    t_max_082261a9fbb1d198,
     least(next_position, reach + 1) - position AS segments,
     max(CASE WHEN reached >= position THEN NULL ELSE position END) OVER (PARTITION BY k ORDER BY position) AS run
   FROM followed
@@ -127,51 +163,73 @@ stretch AS (
 cell AS (
   SELECT
     k,
+    CAST(0 AS INTEGER) AS run,
+    position,
+    CASE WHEN reach IS NOT NULL THEN (CAST(coalesce(t_count_6f02b1ccd4729a0c, 0) AS HUGEINT) << 0) + (CAST(coalesce(t_count_6a7e16e63463299e, 0) AS HUGEINT) << 42) + (CAST(coalesce(t_count_999923f4c41d9dda, 0) AS HUGEINT) << 84) END AS packed_t_count_6f02b1ccd4729a0c,
+    t_sum_167660ffa93bb84b,
+    t_max_082261a9fbb1d198
+  FROM (
+    SELECT k0, k, unnest(range(first, last + 1)) AS position FROM key WHERE dense
+  )
+  LEFT JOIN tile USING (k0, position)
+  UNION ALL
+  SELECT
+    k,
     run,
     CAST(position + after_tile AS INTEGER) AS position,
-    CASE WHEN after_tile = 0 THEN count_all_and_count_a0_and_count_a1 END AS count_all_and_count_a0_and_count_a1,
-    CASE WHEN after_tile = 0 THEN sum_a1 END AS sum_a1,
-    CASE WHEN after_tile = 0 THEN max_a1 END AS max_a1
+    CASE WHEN after_tile = 0 THEN packed_t_count_6f02b1ccd4729a0c END AS packed_t_count_6f02b1ccd4729a0c,
+    CASE WHEN after_tile = 0 THEN t_sum_167660ffa93bb84b END AS t_sum_167660ffa93bb84b,
+    CASE WHEN after_tile = 0 THEN t_max_082261a9fbb1d198 END AS t_max_082261a9fbb1d198
   FROM (SELECT *, unnest(range(segments)) AS after_tile FROM stretch)
+),
+bound AS (
+  SELECT
+    position,
+    coalesce(CAST(before3 AS BIGINT), 0) AS first0,
+    coalesce(CAST(before1 AS BIGINT), 0) AS first1,
+    coalesce(CAST(before2 AS BIGINT), 0) AS first2
+  FROM boundary
+  LEFT JOIN frame USING (position)
 ),
 windowed AS (
   SELECT
     k,
     position,
-    sum(count_all_and_count_a0_and_count_a1) OVER w0 AS count_all_and_count_a0_and_count_a1_w0,
-    sum(count_all_and_count_a0_and_count_a1) OVER w2 AS count_all_and_count_a0_and_count_a1_w2,
-    sum(count_all_and_count_a0_and_count_a1) OVER w1 AS count_all_and_count_a0_and_count_a1_w1,
-    sum(sum_a1) OVER w2 AS sum_a1_w2,
-    sum(sum_a1) OVER w1 AS sum_a1_w1,
-    sum(sum_a1) OVER w0 AS sum_a1_w0,
-    max(max_a1) OVER w1 AS max_a1_w1
+    sum(packed_t_count_6f02b1ccd4729a0c) OVER w0 AS packed_t_count_6f02b1ccd4729a0c_w0,
+    sum(packed_t_count_6f02b1ccd4729a0c) OVER w1 AS packed_t_count_6f02b1ccd4729a0c_w1,
+    sum(packed_t_count_6f02b1ccd4729a0c) OVER w2 AS packed_t_count_6f02b1ccd4729a0c_w2,
+    sum(t_sum_167660ffa93bb84b) OVER w1 AS t_sum_167660ffa93bb84b_w1,
+    sum(t_sum_167660ffa93bb84b) OVER w2 AS t_sum_167660ffa93bb84b_w2,
+    sum(t_sum_167660ffa93bb84b) OVER w0 AS t_sum_167660ffa93bb84b_w0,
+    max(t_max_082261a9fbb1d198) OVER w2 AS t_max_082261a9fbb1d198_w2
   FROM cell
-  LEFT JOIN frame USING (position)
+  LEFT JOIN bound USING (position)
   WINDOW
-    w0 AS (PARTITION BY k, run ORDER BY position ROWS BETWEEN coalesce(before0, 0) PRECEDING AND 1 PRECEDING),
-    w1 AS (PARTITION BY k, run ORDER BY position ROWS BETWEEN coalesce(before1, 0) PRECEDING AND 1 PRECEDING),
-    w2 AS (PARTITION BY k, run ORDER BY position ROWS BETWEEN coalesce(before2, 0) PRECEDING AND 1 PRECEDING)
+    w0 AS (PARTITION BY k, run ORDER BY position ROWS BETWEEN first0 PRECEDING AND 1 PRECEDING),
+    w1 AS (PARTITION BY k, run ORDER BY position ROWS BETWEEN first1 PRECEDING AND 1 PRECEDING),
+    w2 AS (PARTITION BY k, run ORDER BY position ROWS BETWEEN first2 PRECEDING AND 1 PRECEDING)
 )
 SELECT
   k0,
   interval_end,
-  CAST((count_all_and_count_a0_and_count_a1_w2 >> 0) & 4398046511103 AS BIGINT) AS count_all_w2,
-  CAST((count_all_and_count_a0_and_count_a1_w1 >> 0) & 4398046511103 AS BIGINT) AS count_all_w1,
-  CAST((count_all_and_count_a0_and_count_a1_w0 >> 0) & 4398046511103 AS BIGINT) AS count_all_w0,
-  CAST((count_all_and_count_a0_and_count_a1_w2 >> 42) & 4398046511103 AS BIGINT) AS count_a0_w2,
-  CAST((count_all_and_count_a0_and_count_a1_w1 >> 42) & 4398046511103 AS BIGINT) AS count_a0_w1,
-  CAST((count_all_and_count_a0_and_count_a1_w0 >> 42) & 4398046511103 AS BIGINT) AS count_a0_w0,
-  sum_a1_w2 AS sum_a1_w2,
-  CAST((count_all_and_count_a0_and_count_a1_w2 >> 84) & 4398046511103 AS BIGINT) AS count_a1_w2,
-  sum_a1_w1 AS sum_a1_w1,
-  CAST((count_all_and_count_a0_and_count_a1_w1 >> 84) & 4398046511103 AS BIGINT) AS count_a1_w1,
-  sum_a1_w0 AS sum_a1_w0,
-  CAST((count_all_and_count_a0_and_count_a1_w0 >> 84) & 4398046511103 AS BIGINT) AS count_a1_w0,
-  max_a1_w1 AS max_a1_w1
+  (packed_t_count_6f02b1ccd4729a0c_w1 >> 0) & 4398046511103 AS s0,
+  (packed_t_count_6f02b1ccd4729a0c_w2 >> 0) & 4398046511103 AS s1,
+  (packed_t_count_6f02b1ccd4729a0c_w0 >> 0) & 4398046511103 AS s2,
+  (packed_t_count_6f02b1ccd4729a0c_w1 >> 42) & 4398046511103 AS s3,
+  (packed_t_count_6f02b1ccd4729a0c_w2 >> 42) & 4398046511103 AS s4,
+  (packed_t_count_6f02b1ccd4729a0c_w0 >> 42) & 4398046511103 AS s5,
+  t_sum_167660ffa93bb84b_w1 AS s6,
+  (packed_t_count_6f02b1ccd4729a0c_w1 >> 84) & 4398046511103 AS s7,
+  t_sum_167660ffa93bb84b_w2 AS s8,
+  (packed_t_count_6f02b1ccd4729a0c_w2 >> 84) & 4398046511103 AS s9,
+  t_sum_167660ffa93bb84b_w0 AS s10,
+  (packed_t_count_6f02b1ccd4729a0c_w0 >> 84) & 4398046511103 AS s11,
+  t_max_082261a9fbb1d198_w2 AS s12
 FROM windowed
 JOIN frame USING (position)
 JOIN key USING (k)
-WHERE count_all_and_count_a0_and_count_a1_w0 IS NOT NULL
+WHERE packed_t_count_6f02b1ccd4729a0c_w0 IS NOT NULL
+)
 )
 )
 );
@@ -201,39 +259,67 @@ FROM (
 SELECT
   k0 AS "carrier",
   interval_end AS event_timestamp,
-  CAST(coalesce(count_all_w2, 0) AS BIGINT) AS "flights_1d",
-  CAST(coalesce(count_all_w1, 0) AS BIGINT) AS "flights_7d",
-  CAST(coalesce(count_all_w0, 0) AS BIGINT) AS "flights_30d",
-  CAST(coalesce(count_a0_w2, 0) AS BIGINT) AS "departed_1d",
-  CAST(coalesce(count_a0_w1, 0) AS BIGINT) AS "departed_7d",
-  CAST(coalesce(count_a0_w0, 0) AS BIGINT) AS "departed_30d",
-  CAST(CAST(sum_a1_w2 AS DOUBLE) / nullif(count_a1_w2, 0) AS DOUBLE) AS "arr_delay_avg_1d",
-  CAST(CAST(sum_a1_w1 AS DOUBLE) / nullif(count_a1_w1, 0) AS DOUBLE) AS "arr_delay_avg_7d",
-  CAST(CAST(sum_a1_w0 AS DOUBLE) / nullif(count_a1_w0, 0) AS DOUBLE) AS "arr_delay_avg_30d",
-  CAST(max_a1_w1 AS DOUBLE) AS "arr_delay_max_7d"
+  coalesce(CAST("raw flights_1d" AS BIGINT), CAST(0 AS BIGINT)) AS "flights_1d",
+  coalesce(CAST("raw flights_7d" AS BIGINT), CAST(0 AS BIGINT)) AS "flights_7d",
+  coalesce(CAST("raw flights_30d" AS BIGINT), CAST(0 AS BIGINT)) AS "flights_30d",
+  coalesce(CAST("raw departed_1d" AS BIGINT), CAST(0 AS BIGINT)) AS "departed_1d",
+  coalesce(CAST("raw departed_7d" AS BIGINT), CAST(0 AS BIGINT)) AS "departed_7d",
+  coalesce(CAST("raw departed_30d" AS BIGINT), CAST(0 AS BIGINT)) AS "departed_30d",
+  CAST("raw arr_delay_avg_1d" AS DOUBLE) AS "arr_delay_avg_1d",
+  CAST("raw arr_delay_avg_7d" AS DOUBLE) AS "arr_delay_avg_7d",
+  CAST("raw arr_delay_avg_30d" AS DOUBLE) AS "arr_delay_avg_30d",
+  CAST("raw arr_delay_max_7d" AS DOUBLE) AS "arr_delay_max_7d"
+FROM (
+WITH own AS (
+SELECT
+  "carrier" AS k0,
+  tile_start,
+  event_timestamp,
+  t_count_6f02b1ccd4729a0c,
+  t_count_6a7e16e63463299e,
+  t_sum_167660ffa93bb84b,
+  t_count_999923f4c41d9dda,
+  t_max_082261a9fbb1d198
+FROM tiles0
+)
+SELECT
+  k0,
+  interval_end,
+  CAST(s0 AS BIGINT) AS "raw flights_1d",
+  CAST(s1 AS BIGINT) AS "raw flights_7d",
+  CAST(s2 AS BIGINT) AS "raw flights_30d",
+  CAST(s3 AS BIGINT) AS "raw departed_1d",
+  CAST(s4 AS BIGINT) AS "raw departed_7d",
+  CAST(s5 AS BIGINT) AS "raw departed_30d",
+  CAST(s6 AS DOUBLE) / nullif(s7, 0) AS "raw arr_delay_avg_1d",
+  CAST(s8 AS DOUBLE) / nullif(s9, 0) AS "raw arr_delay_avg_7d",
+  CAST(s10 AS DOUBLE) / nullif(s11, 0) AS "raw arr_delay_avg_30d",
+  s12 AS "raw arr_delay_max_7d"
 FROM (
 SELECT
   k0,
   interval_end,
-  count(*) FILTER (instant >= end_instant - 86400000000) AS count_all_w2,
-  count(*) FILTER (instant >= end_instant - 604800000000) AS count_all_w1,
-  count(*) AS count_all_w0,
-  count(a0) FILTER (instant >= end_instant - 86400000000) AS count_a0_w2,
-  count(a0) FILTER (instant >= end_instant - 604800000000) AS count_a0_w1,
-  count(a0) AS count_a0_w0,
-  sum(a1) FILTER (instant >= end_instant - 86400000000) AS sum_a1_w2,
-  count(a1) FILTER (instant >= end_instant - 86400000000) AS count_a1_w2,
-  sum(a1) FILTER (instant >= end_instant - 604800000000) AS sum_a1_w1,
-  count(a1) FILTER (instant >= end_instant - 604800000000) AS count_a1_w1,
-  sum(a1) AS sum_a1_w0,
-  count(a1) AS count_a1_w0,
-  max(a1) FILTER (instant >= end_instant - 604800000000) AS max_a1_w1
+  sum(t_count_6f02b1ccd4729a0c) FILTER (instant >= end_instant - 86400000000 AND instant < end_instant) AS s0,
+  sum(t_count_6f02b1ccd4729a0c) FILTER (instant >= end_instant - 604800000000 AND instant < end_instant) AS s1,
+  sum(t_count_6f02b1ccd4729a0c) AS s2,
+  sum(t_count_6a7e16e63463299e) FILTER (instant >= end_instant - 86400000000 AND instant < end_instant) AS s3,
+  sum(t_count_6a7e16e63463299e) FILTER (instant >= end_instant - 604800000000 AND instant < end_instant) AS s4,
+  sum(t_count_6a7e16e63463299e) AS s5,
+  sum(t_sum_167660ffa93bb84b) FILTER (instant >= end_instant - 86400000000 AND instant < end_instant) AS s6,
+  sum(t_count_999923f4c41d9dda) FILTER (instant >= end_instant - 86400000000 AND instant < end_instant) AS s7,
+  sum(t_sum_167660ffa93bb84b) FILTER (instant >= end_instant - 604800000000 AND instant < end_instant) AS s8,
+  sum(t_count_999923f4c41d9dda) FILTER (instant >= end_instant - 604800000000 AND instant < end_instant) AS s9,
+  sum(t_sum_167660ffa93bb84b) AS s10,
+  sum(t_count_999923f4c41d9dda) AS s11,
+  max(t_max_082261a9fbb1d198) FILTER (instant >= end_instant - 604800000000 AND instant < end_instant) AS s12
 FROM (
-  SELECT "carrier" AS k0, epoch_us("recorded_at") AS instant, "dep_delay" AS a0, "arr_delay" AS a1 FROM events
+  SELECT *, epoch_us(tile_start) AS instant
+  FROM own
 )
 CROSS JOIN (SELECT interval_end, epoch_us(interval_end) AS end_instant FROM intervals)
 WHERE instant >= end_instant - 2592000000000 AND instant < end_instant
 GROUP BY k0, interval_end
+)
 )
 )
 );
@@ -243,6 +329,29 @@ SELECT "flights_1d", "flights_7d", "flights_30d", "departed_1d", "departed_7d", 
 FROM (SELECT *, CAST(("arr_delay_avg_7d" - "arr_delay_avg_30d") AS DOUBLE) AS "delay_trend"
 FROM (SELECT *, CAST((1 - "departed_7d" / NULLIF("flights_7d", 0)) AS DOUBLE) AS "cancelled_share"
 FROM (SELECT CAST(0 AS BIGINT) AS "flights_1d", CAST(0 AS BIGINT) AS "flights_7d", CAST(0 AS BIGINT) AS "flights_30d", CAST(0 AS BIGINT) AS "departed_1d", CAST(0 AS BIGINT) AS "departed_7d", CAST(0 AS BIGINT) AS "departed_30d", CAST(NULL AS DOUBLE) AS "arr_delay_avg_1d", CAST(NULL AS DOUBLE) AS "arr_delay_avg_7d", CAST(NULL AS DOUBLE) AS "arr_delay_avg_30d", CAST(NULL AS DOUBLE) AS "arr_delay_max_7d")));
+
+-- making tiles0
+SELECT
+  __k0 AS "carrier",
+  make_timestamptz(__tile_from) AS tile_start,
+  make_timestamptz(__tile_from + 86400000000) AS event_timestamp,
+  "t_count_6f02b1ccd4729a0c",
+  "t_count_6a7e16e63463299e",
+  "t_sum_167660ffa93bb84b",
+  "t_count_999923f4c41d9dda",
+  "t_max_082261a9fbb1d198"
+FROM (
+SELECT
+  "carrier" AS __k0,
+  __tile_from,
+  CAST(count(*) AS BIGINT) AS "t_count_6f02b1ccd4729a0c",
+  CAST(count("dep_delay") AS BIGINT) AS "t_count_6a7e16e63463299e",
+  CAST(sum("arr_delay") AS DOUBLE) AS "t_sum_167660ffa93bb84b",
+  CAST(count("arr_delay") AS BIGINT) AS "t_count_999923f4c41d9dda",
+  CAST(max("arr_delay") AS DOUBLE) AS "t_max_082261a9fbb1d198"
+FROM (SELECT *, epoch_us("recorded_at") - (epoch_us("recorded_at") % 86400000000 + 86400000000) % 86400000000 AS __tile_from, epoch_us("recorded_at") - (epoch_us("recorded_at") % 86400000000 + 86400000000) % 86400000000 + 86400000000 AS __tile_to FROM events)
+GROUP BY 1, 2
+);
 
 -- audit counts
 SELECT "__interval" AS interval_end, count(*) AS "rows",

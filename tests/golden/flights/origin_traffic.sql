@@ -17,35 +17,58 @@ FROM (
 SELECT
   k0 AS "origin",
   interval_end AS event_timestamp,
-  CAST(coalesce(count_all_w2, 0) AS BIGINT) AS "movements_1h",
-  CAST(coalesce(count_all_w1, 0) AS BIGINT) AS "movements_3h",
-  CAST(coalesce(count_all_w0, 0) AS BIGINT) AS "movements_1d",
-  coalesce(CAST(CAST(sum_a0_w1 AS DOUBLE) / nullif(count_a0_w1, 0) AS DOUBLE), CAST(0.0 AS DOUBLE)) AS "dep_delay_avg_3h",
-  coalesce(CAST(CAST(sum_a0_w0 AS DOUBLE) / nullif(count_a0_w0, 0) AS DOUBLE), CAST(0.0 AS DOUBLE)) AS "dep_delay_avg_1d",
-  CAST(struct_extract(last_a1_w0, 'v') AS VARCHAR) AS "last_dest_1d"
+  coalesce(CAST("raw movements_1h" AS BIGINT), CAST(0 AS BIGINT)) AS "movements_1h",
+  coalesce(CAST("raw movements_3h" AS BIGINT), CAST(0 AS BIGINT)) AS "movements_3h",
+  coalesce(CAST("raw movements_1d" AS BIGINT), CAST(0 AS BIGINT)) AS "movements_1d",
+  coalesce(CAST("raw dep_delay_avg_3h" AS DOUBLE), CAST(0.0 AS DOUBLE)) AS "dep_delay_avg_3h",
+  coalesce(CAST("raw dep_delay_avg_1d" AS DOUBLE), CAST(0.0 AS DOUBLE)) AS "dep_delay_avg_1d",
+  CAST("raw last_dest_1d" AS VARCHAR) AS "last_dest_1d"
+FROM (
+WITH own AS (
+SELECT
+  "origin" AS k0,
+  tile_start,
+  event_timestamp,
+  t_count_4d8c95a1c26ffece,
+  t_sum_0146765f6daf3be1,
+  t_count_84e2f1e3a68076c5,
+  t_last_c37bb0979ccd4298
+FROM tiles0
+)
+SELECT
+  k0,
+  interval_end,
+  CAST(s0 AS BIGINT) AS "raw movements_1h",
+  CAST(s1 AS BIGINT) AS "raw movements_3h",
+  CAST(s2 AS BIGINT) AS "raw movements_1d",
+  CAST(s3 AS DOUBLE) / nullif(s4, 0) AS "raw dep_delay_avg_3h",
+  CAST(s5 AS DOUBLE) / nullif(s6, 0) AS "raw dep_delay_avg_1d",
+  s7 AS "raw last_dest_1d"
 FROM (
 WITH
--- Every interval's end and every window's start, in order.
+-- Every interval's end and every edge of a window, in order.
 boundary AS (
   SELECT
     instant,
     CAST(row_number() OVER (ORDER BY instant) - 1 AS INTEGER) AS position,
     lead(instant) OVER (ORDER BY instant) AS next_instant
-  FROM (SELECT DISTINCT epoch_us(interval_end) - unnest([0, 86400000000, 10800000000, 3600000000]) AS instant FROM intervals)
+  FROM (
+    SELECT DISTINCT instant FROM (SELECT epoch_us(interval_end) - unnest([0, 3600000000, 10800000000, 86400000000]) AS instant FROM intervals)
+  )
 ),
--- How many segments before its end an interval's windows begin.
+-- How many segments before its end the edges of an interval's windows lie.
 frame AS (
   SELECT
     stop.position,
     interval_end,
-    CAST(stop.position - start0.position AS INTEGER) AS before0,
-    CAST(stop.position - start1.position AS INTEGER) AS before1,
-    CAST(stop.position - start2.position AS INTEGER) AS before2
+    CAST(stop.position - edge1.position AS INTEGER) AS before1,
+    CAST(stop.position - edge2.position AS INTEGER) AS before2,
+    CAST(stop.position - edge3.position AS INTEGER) AS before3
   FROM intervals
   JOIN boundary stop ON stop.instant = epoch_us(interval_end)
-  JOIN boundary start0 ON start0.instant = stop.instant - 86400000000
-  JOIN boundary start1 ON start1.instant = stop.instant - 10800000000
-  JOIN boundary start2 ON start2.instant = stop.instant - 3600000000
+  JOIN boundary edge1 ON edge1.instant = stop.instant - 3600000000
+  JOIN boundary edge2 ON edge2.instant = stop.instant - 10800000000
+  JOIN boundary edge3 ON edge3.instant = stop.instant - 86400000000
 ),
 -- The time from one boundary to the next, if it lies in some window; reach is the last end whose window holds it.
 segment AS (
@@ -53,7 +76,7 @@ segment AS (
   FROM (
     SELECT boundary.position, instant, next_instant, max(frame.position) OVER (ORDER BY boundary.position) AS reach
     FROM boundary
-    LEFT JOIN frame ON frame.position - frame.before0 = boundary.position
+    LEFT JOIN frame ON frame.position - frame.before3 = boundary.position
   )
   WHERE reach > position
 ),
@@ -79,36 +102,44 @@ tile AS MATERIALIZED (
     k0,
     position,
     reach,
-    count(*) AS count_all,
-    sum(a0) AS sum_a0,
-    count(a0) AS count_a0,
-    max({'at': instant, 'v': a1}) FILTER (a1 IS NOT NULL) AS last_a1
+    sum(t_count_4d8c95a1c26ffece) AS t_count_4d8c95a1c26ffece,
+    sum(t_count_84e2f1e3a68076c5) AS t_count_84e2f1e3a68076c5,
+    sum(t_sum_0146765f6daf3be1) AS t_sum_0146765f6daf3be1,
+    arg_max(t_last_c37bb0979ccd4298, tile_start) AS t_last_c37bb0979ccd4298
   FROM (
     SELECT *, (instant - (SELECT origin FROM step)) // (SELECT length FROM step) AS at_step
-    FROM (SELECT "origin" AS k0, epoch_us("recorded_at") AS instant, "dep_delay" AS a0, "dest" AS a1 FROM events)
+    FROM (SELECT *, epoch_us(tile_start) AS instant FROM own)
   )
   LEFT JOIN lookup ON step_number = at_step AND instant >= from_instant AND instant < to_instant
   GROUP BY k0, position, reach
 ),
 key AS MATERIALIZED (
-  SELECT k0, CAST(row_number() OVER () AS UINTEGER) AS k
-  FROM (SELECT DISTINCT k0 FROM tile)
+  SELECT k0, CAST(row_number() OVER () AS UINTEGER) AS k, first, last, last - first < 4 * tiles AS dense
+  FROM (
+    SELECT k0, CAST(min(position) AS INTEGER) AS first, CAST(max(reach) AS INTEGER) AS last, count(position) AS tiles
+    FROM tile
+    GROUP BY k0
+  )
 ),
 followed AS (
   SELECT
     k, position, reach,
-    (CAST(count_all AS HUGEINT) << 0) + (CAST(count_a0 AS HUGEINT) << 42) AS count_all_and_count_a0,
-    sum_a0,
-    last_a1,
+    (CAST(coalesce(t_count_4d8c95a1c26ffece, 0) AS HUGEINT) << 0) + (CAST(coalesce(t_count_84e2f1e3a68076c5, 0) AS HUGEINT) << 42) AS packed_t_count_4d8c95a1c26ffece,
+    t_sum_0146765f6daf3be1,
+    t_last_c37bb0979ccd4298,
     lead(position) OVER neighbours AS next_position,
     lag(reach) OVER neighbours AS reached
   FROM tile
-  JOIN key USING (k0)
+  JOIN (FROM key WHERE NOT dense) USING (k0)
   WINDOW neighbours AS (PARTITION BY k ORDER BY position)
 ),
 stretch AS (
   SELECT
-    k, position, count_all_and_count_a0, sum_a0, last_a1,
+    k,
+    position,
+    packed_t_count_4d8c95a1c26ffece,
+    t_sum_0146765f6daf3be1,
+    t_last_c37bb0979ccd4298,
     least(next_position, reach + 1) - position AS segments,
     max(CASE WHEN reached >= position THEN NULL ELSE position END) OVER (PARTITION BY k ORDER BY position) AS run
   FROM followed
@@ -116,45 +147,67 @@ stretch AS (
 cell AS (
   SELECT
     k,
+    CAST(0 AS INTEGER) AS run,
+    position,
+    CASE WHEN reach IS NOT NULL THEN (CAST(coalesce(t_count_4d8c95a1c26ffece, 0) AS HUGEINT) << 0) + (CAST(coalesce(t_count_84e2f1e3a68076c5, 0) AS HUGEINT) << 42) END AS packed_t_count_4d8c95a1c26ffece,
+    t_sum_0146765f6daf3be1,
+    t_last_c37bb0979ccd4298
+  FROM (
+    SELECT k0, k, unnest(range(first, last + 1)) AS position FROM key WHERE dense
+  )
+  LEFT JOIN tile USING (k0, position)
+  UNION ALL
+  SELECT
+    k,
     run,
     CAST(position + after_tile AS INTEGER) AS position,
-    CASE WHEN after_tile = 0 THEN count_all_and_count_a0 END AS count_all_and_count_a0,
-    CASE WHEN after_tile = 0 THEN sum_a0 END AS sum_a0,
-    CASE WHEN after_tile = 0 THEN last_a1 END AS last_a1
+    CASE WHEN after_tile = 0 THEN packed_t_count_4d8c95a1c26ffece END AS packed_t_count_4d8c95a1c26ffece,
+    CASE WHEN after_tile = 0 THEN t_sum_0146765f6daf3be1 END AS t_sum_0146765f6daf3be1,
+    CASE WHEN after_tile = 0 THEN t_last_c37bb0979ccd4298 END AS t_last_c37bb0979ccd4298
   FROM (SELECT *, unnest(range(segments)) AS after_tile FROM stretch)
+),
+bound AS (
+  SELECT
+    position,
+    coalesce(CAST(before3 AS BIGINT), 0) AS first0,
+    coalesce(CAST(before1 AS BIGINT), 0) AS first1,
+    coalesce(CAST(before2 AS BIGINT), 0) AS first2
+  FROM boundary
+  LEFT JOIN frame USING (position)
 ),
 windowed AS (
   SELECT
     k,
     position,
-    sum(count_all_and_count_a0) OVER w0 AS count_all_and_count_a0_w0,
-    sum(count_all_and_count_a0) OVER w2 AS count_all_and_count_a0_w2,
-    sum(count_all_and_count_a0) OVER w1 AS count_all_and_count_a0_w1,
-    sum(sum_a0) OVER w1 AS sum_a0_w1,
-    sum(sum_a0) OVER w0 AS sum_a0_w0,
-    max(last_a1) OVER w0 AS last_a1_w0
+    sum(packed_t_count_4d8c95a1c26ffece) OVER w0 AS packed_t_count_4d8c95a1c26ffece_w0,
+    sum(packed_t_count_4d8c95a1c26ffece) OVER w1 AS packed_t_count_4d8c95a1c26ffece_w1,
+    sum(packed_t_count_4d8c95a1c26ffece) OVER w2 AS packed_t_count_4d8c95a1c26ffece_w2,
+    sum(t_sum_0146765f6daf3be1) OVER w2 AS t_sum_0146765f6daf3be1_w2,
+    sum(t_sum_0146765f6daf3be1) OVER w0 AS t_sum_0146765f6daf3be1_w0,
+    last_value(t_last_c37bb0979ccd4298 IGNORE NULLS) OVER w0 AS t_last_c37bb0979ccd4298_w0
   FROM cell
-  LEFT JOIN frame USING (position)
+  LEFT JOIN bound USING (position)
   WINDOW
-    w0 AS (PARTITION BY k, run ORDER BY position ROWS BETWEEN coalesce(before0, 0) PRECEDING AND 1 PRECEDING),
-    w1 AS (PARTITION BY k, run ORDER BY position ROWS BETWEEN coalesce(before1, 0) PRECEDING AND 1 PRECEDING),
-    w2 AS (PARTITION BY k, run ORDER BY position ROWS BETWEEN coalesce(before2, 0) PRECEDING AND 1 PRECEDING)
+    w0 AS (PARTITION BY k, run ORDER BY position ROWS BETWEEN first0 PRECEDING AND 1 PRECEDING),
+    w1 AS (PARTITION BY k, run ORDER BY position ROWS BETWEEN first1 PRECEDING AND 1 PRECEDING),
+    w2 AS (PARTITION BY k, run ORDER BY position ROWS BETWEEN first2 PRECEDING AND 1 PRECEDING)
 )
 SELECT
   k0,
   interval_end,
-  CAST((count_all_and_count_a0_w2 >> 0) & 4398046511103 AS BIGINT) AS count_all_w2,
-  CAST((count_all_and_count_a0_w1 >> 0) & 4398046511103 AS BIGINT) AS count_all_w1,
-  CAST((count_all_and_count_a0_w0 >> 0) & 4398046511103 AS BIGINT) AS count_all_w0,
-  sum_a0_w1 AS sum_a0_w1,
-  CAST((count_all_and_count_a0_w1 >> 42) & 4398046511103 AS BIGINT) AS count_a0_w1,
-  sum_a0_w0 AS sum_a0_w0,
-  CAST((count_all_and_count_a0_w0 >> 42) & 4398046511103 AS BIGINT) AS count_a0_w0,
-  last_a1_w0 AS last_a1_w0
+  (packed_t_count_4d8c95a1c26ffece_w1 >> 0) & 4398046511103 AS s0,
+  (packed_t_count_4d8c95a1c26ffece_w2 >> 0) & 4398046511103 AS s1,
+  (packed_t_count_4d8c95a1c26ffece_w0 >> 0) & 4398046511103 AS s2,
+  t_sum_0146765f6daf3be1_w2 AS s3,
+  (packed_t_count_4d8c95a1c26ffece_w2 >> 42) & 4398046511103 AS s4,
+  t_sum_0146765f6daf3be1_w0 AS s5,
+  (packed_t_count_4d8c95a1c26ffece_w0 >> 42) & 4398046511103 AS s6,
+  t_last_c37bb0979ccd4298_w0 AS s7
 FROM windowed
 JOIN frame USING (position)
 JOIN key USING (k)
-WHERE count_all_and_count_a0_w0 IS NOT NULL
+WHERE packed_t_count_4d8c95a1c26ffece_w0 IS NOT NULL
+)
 )
 )
 );
@@ -178,30 +231,53 @@ FROM (
 SELECT
   k0 AS "origin",
   interval_end AS event_timestamp,
-  CAST(coalesce(count_all_w2, 0) AS BIGINT) AS "movements_1h",
-  CAST(coalesce(count_all_w1, 0) AS BIGINT) AS "movements_3h",
-  CAST(coalesce(count_all_w0, 0) AS BIGINT) AS "movements_1d",
-  coalesce(CAST(CAST(sum_a0_w1 AS DOUBLE) / nullif(count_a0_w1, 0) AS DOUBLE), CAST(0.0 AS DOUBLE)) AS "dep_delay_avg_3h",
-  coalesce(CAST(CAST(sum_a0_w0 AS DOUBLE) / nullif(count_a0_w0, 0) AS DOUBLE), CAST(0.0 AS DOUBLE)) AS "dep_delay_avg_1d",
-  CAST(struct_extract(last_a1_w0, 'v') AS VARCHAR) AS "last_dest_1d"
+  coalesce(CAST("raw movements_1h" AS BIGINT), CAST(0 AS BIGINT)) AS "movements_1h",
+  coalesce(CAST("raw movements_3h" AS BIGINT), CAST(0 AS BIGINT)) AS "movements_3h",
+  coalesce(CAST("raw movements_1d" AS BIGINT), CAST(0 AS BIGINT)) AS "movements_1d",
+  coalesce(CAST("raw dep_delay_avg_3h" AS DOUBLE), CAST(0.0 AS DOUBLE)) AS "dep_delay_avg_3h",
+  coalesce(CAST("raw dep_delay_avg_1d" AS DOUBLE), CAST(0.0 AS DOUBLE)) AS "dep_delay_avg_1d",
+  CAST("raw last_dest_1d" AS VARCHAR) AS "last_dest_1d"
+FROM (
+WITH own AS (
+SELECT
+  "origin" AS k0,
+  tile_start,
+  event_timestamp,
+  t_count_4d8c95a1c26ffece,
+  t_sum_0146765f6daf3be1,
+  t_count_84e2f1e3a68076c5,
+  t_last_c37bb0979ccd4298
+FROM tiles0
+)
+SELECT
+  k0,
+  interval_end,
+  CAST(s0 AS BIGINT) AS "raw movements_1h",
+  CAST(s1 AS BIGINT) AS "raw movements_3h",
+  CAST(s2 AS BIGINT) AS "raw movements_1d",
+  CAST(s3 AS DOUBLE) / nullif(s4, 0) AS "raw dep_delay_avg_3h",
+  CAST(s5 AS DOUBLE) / nullif(s6, 0) AS "raw dep_delay_avg_1d",
+  s7 AS "raw last_dest_1d"
 FROM (
 SELECT
   k0,
   interval_end,
-  count(*) FILTER (instant >= end_instant - 3600000000) AS count_all_w2,
-  count(*) FILTER (instant >= end_instant - 10800000000) AS count_all_w1,
-  count(*) AS count_all_w0,
-  sum(a0) FILTER (instant >= end_instant - 10800000000) AS sum_a0_w1,
-  count(a0) FILTER (instant >= end_instant - 10800000000) AS count_a0_w1,
-  sum(a0) AS sum_a0_w0,
-  count(a0) AS count_a0_w0,
-  max({'at': instant, 'v': a1}) FILTER (a1 IS NOT NULL) AS last_a1_w0
+  sum(t_count_4d8c95a1c26ffece) FILTER (instant >= end_instant - 3600000000 AND instant < end_instant) AS s0,
+  sum(t_count_4d8c95a1c26ffece) FILTER (instant >= end_instant - 10800000000 AND instant < end_instant) AS s1,
+  sum(t_count_4d8c95a1c26ffece) AS s2,
+  sum(t_sum_0146765f6daf3be1) FILTER (instant >= end_instant - 10800000000 AND instant < end_instant) AS s3,
+  sum(t_count_84e2f1e3a68076c5) FILTER (instant >= end_instant - 10800000000 AND instant < end_instant) AS s4,
+  sum(t_sum_0146765f6daf3be1) AS s5,
+  sum(t_count_84e2f1e3a68076c5) AS s6,
+  arg_max(t_last_c37bb0979ccd4298, tile_start) AS s7
 FROM (
-  SELECT "origin" AS k0, epoch_us("recorded_at") AS instant, "dep_delay" AS a0, "dest" AS a1 FROM events
+  SELECT *, epoch_us(tile_start) AS instant
+  FROM own
 )
 CROSS JOIN (SELECT interval_end, epoch_us(interval_end) AS end_instant FROM intervals)
 WHERE instant >= end_instant - 86400000000 AND instant < end_instant
 GROUP BY k0, interval_end
+)
 )
 )
 );
@@ -210,6 +286,27 @@ GROUP BY k0, interval_end
 SELECT "movements_1h", "movements_3h", "movements_1d", "dep_delay_avg_3h", "dep_delay_avg_1d", "last_dest_1d", "load"
 FROM (SELECT *, CAST(("movements_3h" / NULLIF(("movements_1d" / 8), 0)) AS DOUBLE) AS "load"
 FROM (SELECT CAST(0 AS BIGINT) AS "movements_1h", CAST(0 AS BIGINT) AS "movements_3h", CAST(0 AS BIGINT) AS "movements_1d", CAST(0.0 AS DOUBLE) AS "dep_delay_avg_3h", CAST(0.0 AS DOUBLE) AS "dep_delay_avg_1d", CAST(NULL AS VARCHAR) AS "last_dest_1d"));
+
+-- making tiles0
+SELECT
+  __k0 AS "origin",
+  make_timestamptz(__tile_from) AS tile_start,
+  make_timestamptz(__tile_from + 3600000000) AS event_timestamp,
+  "t_count_4d8c95a1c26ffece",
+  "t_sum_0146765f6daf3be1",
+  "t_count_84e2f1e3a68076c5",
+  "t_last_c37bb0979ccd4298"
+FROM (
+SELECT
+  "origin" AS __k0,
+  __tile_from,
+  CAST(count(*) AS BIGINT) AS "t_count_4d8c95a1c26ffece",
+  CAST(sum("dep_delay") AS DOUBLE) AS "t_sum_0146765f6daf3be1",
+  CAST(count("dep_delay") AS BIGINT) AS "t_count_84e2f1e3a68076c5",
+  CAST(struct_extract(max(struct_pack("at" := epoch_us("recorded_at"), v := ("dest"))) FILTER (("dest") IS NOT NULL), 'v') AS VARCHAR) AS "t_last_c37bb0979ccd4298"
+FROM (SELECT *, epoch_us("recorded_at") - (epoch_us("recorded_at") % 3600000000 + 3600000000) % 3600000000 AS __tile_from, epoch_us("recorded_at") - (epoch_us("recorded_at") % 3600000000 + 3600000000) % 3600000000 + 3600000000 AS __tile_to FROM events)
+GROUP BY 1, 2
+);
 
 -- audit counts
 SELECT "__interval" AS interval_end, count(*) AS "rows",

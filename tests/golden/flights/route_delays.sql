@@ -22,38 +22,68 @@ SELECT
   k0 AS "origin",
   k1 AS "dest",
   interval_end AS event_timestamp,
-  CAST(coalesce(count_all_w2, 0) AS BIGINT) AS "flights_1d",
-  CAST(coalesce(count_all_w1, 0) AS BIGINT) AS "flights_7d",
-  CAST(coalesce(count_all_w0, 0) AS BIGINT) AS "flights_30d",
-  CAST(CAST(sum_a0_w2 AS DOUBLE) / nullif(count_a0_w2, 0) AS DOUBLE) AS "arr_delay_avg_1d",
-  CAST(CAST(sum_a0_w1 AS DOUBLE) / nullif(count_a0_w1, 0) AS DOUBLE) AS "arr_delay_avg_7d",
-  CAST(CAST(sum_a0_w0 AS DOUBLE) / nullif(count_a0_w0, 0) AS DOUBLE) AS "arr_delay_avg_30d",
-  CAST(min_a0_w1 AS DOUBLE) AS "arr_delay_min_7d",
-  CAST(max_a0_w1 AS DOUBLE) AS "arr_delay_max_7d",
-  CAST(struct_extract(last_a1_w0, 'v') AS DOUBLE) AS "distance_30d"
+  coalesce(CAST("raw flights_1d" AS BIGINT), CAST(0 AS BIGINT)) AS "flights_1d",
+  coalesce(CAST("raw flights_7d" AS BIGINT), CAST(0 AS BIGINT)) AS "flights_7d",
+  coalesce(CAST("raw flights_30d" AS BIGINT), CAST(0 AS BIGINT)) AS "flights_30d",
+  CAST("raw arr_delay_avg_1d" AS DOUBLE) AS "arr_delay_avg_1d",
+  CAST("raw arr_delay_avg_7d" AS DOUBLE) AS "arr_delay_avg_7d",
+  CAST("raw arr_delay_avg_30d" AS DOUBLE) AS "arr_delay_avg_30d",
+  CAST("raw arr_delay_min_7d" AS DOUBLE) AS "arr_delay_min_7d",
+  CAST("raw arr_delay_max_7d" AS DOUBLE) AS "arr_delay_max_7d",
+  CAST("raw distance_30d" AS BIGINT) AS "distance_30d"
+FROM (
+WITH own AS (
+SELECT
+  "origin" AS k0,
+  "dest" AS k1,
+  tile_start,
+  event_timestamp,
+  t_count_ff8138ba6db1adf1,
+  t_sum_e1cbe655593f1f76,
+  t_count_a472efedb9d91236,
+  t_min_eddd7eb293e1dbfa,
+  t_max_21a00544da3635a1,
+  t_last_e3ff00abbaef14ea
+FROM tiles0
+)
+SELECT
+  k0,
+  k1,
+  interval_end,
+  CAST(s0 AS BIGINT) AS "raw flights_1d",
+  CAST(s1 AS BIGINT) AS "raw flights_7d",
+  CAST(s2 AS BIGINT) AS "raw flights_30d",
+  CAST(s3 AS DOUBLE) / nullif(s4, 0) AS "raw arr_delay_avg_1d",
+  CAST(s5 AS DOUBLE) / nullif(s6, 0) AS "raw arr_delay_avg_7d",
+  CAST(s7 AS DOUBLE) / nullif(s8, 0) AS "raw arr_delay_avg_30d",
+  s9 AS "raw arr_delay_min_7d",
+  s10 AS "raw arr_delay_max_7d",
+  s11 AS "raw distance_30d"
 FROM (
 WITH
--- Every interval's end and every window's start, in order.
+-- Every interval's end and every edge of a window, in order.
 boundary AS (
   SELECT
     instant,
     CAST(row_number() OVER (ORDER BY instant) - 1 AS INTEGER) AS position,
     lead(instant) OVER (ORDER BY instant) AS next_instant
-  FROM (SELECT DISTINCT epoch_us(interval_end) - unnest([0, 2592000000000, 604800000000, 86400000000]) AS instant FROM intervals)
+  FROM (
+    SELECT DISTINCT instant FROM (SELECT epoch_us(interval_end) - unnest([0, 86400000000, 604800000000, 2592000000000]) AS instant FROM intervals)
+  )
 ),
--- How many segments before its end an interval's windows begin.
+-- How many segments before its end the edges of an interval's windows lie.
 frame AS (
   SELECT
     stop.position,
     interval_end,
-    CAST(stop.position - start0.position AS INTEGER) AS before0,
-    CAST(stop.position - start1.position AS INTEGER) AS before1,
-    CAST(stop.position - start2.position AS INTEGER) AS before2
+    CAST(stop.position - edge1.position AS INTEGER) AS before1,
+    CAST(stop.position - edge2.position AS INTEGER) AS before2,
+    CAST(stop.position - edge3.position AS INTEGER) AS before3
   FROM intervals
   JOIN boundary stop ON stop.instant = epoch_us(interval_end)
-  JOIN boundary start0 ON start0.instant = stop.instant - 2592000000000
-  JOIN boundary start1 ON start1.instant = stop.instant - 604800000000
-  JOIN boundary start2 ON start2.instant = stop.instant - 86400000000
+  JOIN boundary edge1 ON edge1.instant = stop.instant - 86400000000
+  JOIN boundary edge2 ON edge2.instant = stop.instant - 604800000000
+  JOIN boundary edge3 ON edge3.instant = stop.instant - 2592000000000
 ),
 -- The time from one boundary to the next, if it lies in some window; reach is the last end whose window holds it.
 segment AS (
@@ -61,7 +91,7 @@ segment AS (
   FROM (
     SELECT boundary.position, instant, next_instant, max(frame.position) OVER (ORDER BY boundary.position) AS reach
     FROM boundary
-    LEFT JOIN frame ON frame.position - frame.before0 = boundary.position
+    LEFT JOIN frame ON frame.position - frame.before3 = boundary.position
   )
   WHERE reach > position
 ),
@@ -88,40 +118,50 @@ tile AS MATERIALIZED (
     k1,
     position,
     reach,
-    count(*) AS count_all,
-    sum(a0) AS sum_a0,
-    count(a0) AS count_a0,
-    min(a0) AS min_a0,
-    max(a0) AS max_a0,
-    max({'at': instant, 'v': a1}) FILTER (a1 IS NOT NULL) AS last_a1
+    sum(t_count_ff8138ba6db1adf1) AS t_count_ff8138ba6db1adf1,
+    sum(t_count_a472efedb9d91236) AS t_count_a472efedb9d91236,
+    sum(t_sum_e1cbe655593f1f76) AS t_sum_e1cbe655593f1f76,
+    min(t_min_eddd7eb293e1dbfa) AS t_min_eddd7eb293e1dbfa,
+    max(t_max_21a00544da3635a1) AS t_max_21a00544da3635a1,
+    arg_max(t_last_e3ff00abbaef14ea, tile_start) AS t_last_e3ff00abbaef14ea
   FROM (
     SELECT *, (instant - (SELECT origin FROM step)) // (SELECT length FROM step) AS at_step
-    FROM (SELECT "origin" AS k0, "dest" AS k1, epoch_us("recorded_at") AS instant, "arr_delay" AS a0, "distance" AS a1 FROM events)
+    FROM (SELECT *, epoch_us(tile_start) AS instant FROM own)
   )
   LEFT JOIN lookup ON step_number = at_step AND instant >= from_instant AND instant < to_instant
   GROUP BY k0, k1, position, reach
 ),
 key AS MATERIALIZED (
-  SELECT k0, k1, CAST(row_number() OVER () AS UINTEGER) AS k
-  FROM (SELECT DISTINCT k0, k1 FROM tile)
+  SELECT k0, k1, CAST(row_number() OVER () AS UINTEGER) AS k, first, last, last - first < 4 * tiles AS dense
+  FROM (
+    SELECT k0, k1, CAST(min(position) AS INTEGER) AS first, CAST(max(reach) AS INTEGER) AS last, count(position) AS tiles
+    FROM tile
+    GROUP BY k0, k1
+  )
 ),
 followed AS (
   SELECT
     k, position, reach,
-    (CAST(count_all AS HUGEINT) << 0) + (CAST(count_a0 AS HUGEINT) << 42) AS count_all_and_count_a0,
-    sum_a0,
-    min_a0,
-    max_a0,
-    last_a1,
+    (CAST(coalesce(t_count_ff8138ba6db1adf1, 0) AS HUGEINT) << 0) + (CAST(coalesce(t_count_a472efedb9d91236, 0) AS HUGEINT) << 42) AS packed_t_count_ff8138ba6db1adf1,
+    t_sum_e1cbe655593f1f76,
+    t_min_eddd7eb293e1dbfa,
+    t_max_21a00544da3635a1,
+    t_last_e3ff00abbaef14ea,
     lead(position) OVER neighbours AS next_position,
     lag(reach) OVER neighbours AS reached
   FROM tile
-  JOIN key USING (k0, k1)
+  JOIN (FROM key WHERE NOT dense) USING (k0, k1)
   WINDOW neighbours AS (PARTITION BY k ORDER BY position)
 ),
 stretch AS (
   SELECT
-    k, position, count_all_and_count_a0, sum_a0, min_a0, max_a0, last_a1,
+    k,
+    position,
+    packed_t_count_ff8138ba6db1adf1,
+    t_sum_e1cbe655593f1f76,
+    t_min_eddd7eb293e1dbfa,
+    t_max_21a00544da3635a1,
+    t_last_e3ff00abbaef14ea,
     least(next_position, reach + 1) - position AS segments,
     max(CASE WHEN reached >= position THEN NULL ELSE position END) OVER (PARTITION BY k ORDER BY position) AS run
   FROM followed
@@ -129,55 +169,79 @@ stretch AS (
 cell AS (
   SELECT
     k,
+    CAST(0 AS INTEGER) AS run,
+    position,
+    CASE WHEN reach IS NOT NULL THEN (CAST(coalesce(t_count_ff8138ba6db1adf1, 0) AS HUGEINT) << 0) + (CAST(coalesce(t_count_a472efedb9d91236, 0) AS HUGEINT) << 42) END AS packed_t_count_ff8138ba6db1adf1,
+    t_sum_e1cbe655593f1f76,
+    t_min_eddd7eb293e1dbfa,
+    t_max_21a00544da3635a1,
+    t_last_e3ff00abbaef14ea
+  FROM (
+    SELECT k0, k1, k, unnest(range(first, last + 1)) AS position FROM key WHERE dense
+  )
+  LEFT JOIN tile USING (k0, k1, position)
+  UNION ALL
+  SELECT
+    k,
     run,
     CAST(position + after_tile AS INTEGER) AS position,
-    CASE WHEN after_tile = 0 THEN count_all_and_count_a0 END AS count_all_and_count_a0,
-    CASE WHEN after_tile = 0 THEN sum_a0 END AS sum_a0,
-    CASE WHEN after_tile = 0 THEN min_a0 END AS min_a0,
-    CASE WHEN after_tile = 0 THEN max_a0 END AS max_a0,
-    CASE WHEN after_tile = 0 THEN last_a1 END AS last_a1
+    CASE WHEN after_tile = 0 THEN packed_t_count_ff8138ba6db1adf1 END AS packed_t_count_ff8138ba6db1adf1,
+    CASE WHEN after_tile = 0 THEN t_sum_e1cbe655593f1f76 END AS t_sum_e1cbe655593f1f76,
+    CASE WHEN after_tile = 0 THEN t_min_eddd7eb293e1dbfa END AS t_min_eddd7eb293e1dbfa,
+    CASE WHEN after_tile = 0 THEN t_max_21a00544da3635a1 END AS t_max_21a00544da3635a1,
+    CASE WHEN after_tile = 0 THEN t_last_e3ff00abbaef14ea END AS t_last_e3ff00abbaef14ea
   FROM (SELECT *, unnest(range(segments)) AS after_tile FROM stretch)
+),
+bound AS (
+  SELECT
+    position,
+    coalesce(CAST(before3 AS BIGINT), 0) AS first0,
+    coalesce(CAST(before1 AS BIGINT), 0) AS first1,
+    coalesce(CAST(before2 AS BIGINT), 0) AS first2
+  FROM boundary
+  LEFT JOIN frame USING (position)
 ),
 windowed AS (
   SELECT
     k,
     position,
-    sum(count_all_and_count_a0) OVER w0 AS count_all_and_count_a0_w0,
-    sum(count_all_and_count_a0) OVER w2 AS count_all_and_count_a0_w2,
-    sum(count_all_and_count_a0) OVER w1 AS count_all_and_count_a0_w1,
-    sum(sum_a0) OVER w2 AS sum_a0_w2,
-    sum(sum_a0) OVER w1 AS sum_a0_w1,
-    sum(sum_a0) OVER w0 AS sum_a0_w0,
-    min(min_a0) OVER w1 AS min_a0_w1,
-    max(max_a0) OVER w1 AS max_a0_w1,
-    max(last_a1) OVER w0 AS last_a1_w0
+    sum(packed_t_count_ff8138ba6db1adf1) OVER w0 AS packed_t_count_ff8138ba6db1adf1_w0,
+    sum(packed_t_count_ff8138ba6db1adf1) OVER w1 AS packed_t_count_ff8138ba6db1adf1_w1,
+    sum(packed_t_count_ff8138ba6db1adf1) OVER w2 AS packed_t_count_ff8138ba6db1adf1_w2,
+    sum(t_sum_e1cbe655593f1f76) OVER w1 AS t_sum_e1cbe655593f1f76_w1,
+    sum(t_sum_e1cbe655593f1f76) OVER w2 AS t_sum_e1cbe655593f1f76_w2,
+    sum(t_sum_e1cbe655593f1f76) OVER w0 AS t_sum_e1cbe655593f1f76_w0,
+    min(t_min_eddd7eb293e1dbfa) OVER w2 AS t_min_eddd7eb293e1dbfa_w2,
+    max(t_max_21a00544da3635a1) OVER w2 AS t_max_21a00544da3635a1_w2,
+    last_value(t_last_e3ff00abbaef14ea IGNORE NULLS) OVER w0 AS t_last_e3ff00abbaef14ea_w0
   FROM cell
-  LEFT JOIN frame USING (position)
+  LEFT JOIN bound USING (position)
   WINDOW
-    w0 AS (PARTITION BY k, run ORDER BY position ROWS BETWEEN coalesce(before0, 0) PRECEDING AND 1 PRECEDING),
-    w1 AS (PARTITION BY k, run ORDER BY position ROWS BETWEEN coalesce(before1, 0) PRECEDING AND 1 PRECEDING),
-    w2 AS (PARTITION BY k, run ORDER BY position ROWS BETWEEN coalesce(before2, 0) PRECEDING AND 1 PRECEDING)
+    w0 AS (PARTITION BY k, run ORDER BY position ROWS BETWEEN first0 PRECEDING AND 1 PRECEDING),
+    w1 AS (PARTITION BY k, run ORDER BY position ROWS BETWEEN first1 PRECEDING AND 1 PRECEDING),
+    w2 AS (PARTITION BY k, run ORDER BY position ROWS BETWEEN first2 PRECEDING AND 1 PRECEDING)
 )
 SELECT
   k0,
   k1,
   interval_end,
-  CAST((count_all_and_count_a0_w2 >> 0) & 4398046511103 AS BIGINT) AS count_all_w2,
-  CAST((count_all_and_count_a0_w1 >> 0) & 4398046511103 AS BIGINT) AS count_all_w1,
-  CAST((count_all_and_count_a0_w0 >> 0) & 4398046511103 AS BIGINT) AS count_all_w0,
-  sum_a0_w2 AS sum_a0_w2,
-  CAST((count_all_and_count_a0_w2 >> 42) & 4398046511103 AS BIGINT) AS count_a0_w2,
-  sum_a0_w1 AS sum_a0_w1,
-  CAST((count_all_and_count_a0_w1 >> 42) & 4398046511103 AS BIGINT) AS count_a0_w1,
-  sum_a0_w0 AS sum_a0_w0,
-  CAST((count_all_and_count_a0_w0 >> 42) & 4398046511103 AS BIGINT) AS count_a0_w0,
-  min_a0_w1 AS min_a0_w1,
-  max_a0_w1 AS max_a0_w1,
-  last_a1_w0 AS last_a1_w0
+  (packed_t_count_ff8138ba6db1adf1_w1 >> 0) & 4398046511103 AS s0,
+  (packed_t_count_ff8138ba6db1adf1_w2 >> 0) & 4398046511103 AS s1,
+  (packed_t_count_ff8138ba6db1adf1_w0 >> 0) & 4398046511103 AS s2,
+  t_sum_e1cbe655593f1f76_w1 AS s3,
+  (packed_t_count_ff8138ba6db1adf1_w1 >> 42) & 4398046511103 AS s4,
+  t_sum_e1cbe655593f1f76_w2 AS s5,
+  (packed_t_count_ff8138ba6db1adf1_w2 >> 42) & 4398046511103 AS s6,
+  t_sum_e1cbe655593f1f76_w0 AS s7,
+  (packed_t_count_ff8138ba6db1adf1_w0 >> 42) & 4398046511103 AS s8,
+  t_min_eddd7eb293e1dbfa_w2 AS s9,
+  t_max_21a00544da3635a1_w2 AS s10,
+  t_last_e3ff00abbaef14ea_w0 AS s11
 FROM windowed
 JOIN frame USING (position)
 JOIN key USING (k)
-WHERE count_all_and_count_a0_w0 IS NOT NULL
+WHERE packed_t_count_ff8138ba6db1adf1_w0 IS NOT NULL
+)
 )
 )
 );
@@ -206,38 +270,68 @@ SELECT
   k0 AS "origin",
   k1 AS "dest",
   interval_end AS event_timestamp,
-  CAST(coalesce(count_all_w2, 0) AS BIGINT) AS "flights_1d",
-  CAST(coalesce(count_all_w1, 0) AS BIGINT) AS "flights_7d",
-  CAST(coalesce(count_all_w0, 0) AS BIGINT) AS "flights_30d",
-  CAST(CAST(sum_a0_w2 AS DOUBLE) / nullif(count_a0_w2, 0) AS DOUBLE) AS "arr_delay_avg_1d",
-  CAST(CAST(sum_a0_w1 AS DOUBLE) / nullif(count_a0_w1, 0) AS DOUBLE) AS "arr_delay_avg_7d",
-  CAST(CAST(sum_a0_w0 AS DOUBLE) / nullif(count_a0_w0, 0) AS DOUBLE) AS "arr_delay_avg_30d",
-  CAST(min_a0_w1 AS DOUBLE) AS "arr_delay_min_7d",
-  CAST(max_a0_w1 AS DOUBLE) AS "arr_delay_max_7d",
-  CAST(struct_extract(last_a1_w0, 'v') AS DOUBLE) AS "distance_30d"
+  coalesce(CAST("raw flights_1d" AS BIGINT), CAST(0 AS BIGINT)) AS "flights_1d",
+  coalesce(CAST("raw flights_7d" AS BIGINT), CAST(0 AS BIGINT)) AS "flights_7d",
+  coalesce(CAST("raw flights_30d" AS BIGINT), CAST(0 AS BIGINT)) AS "flights_30d",
+  CAST("raw arr_delay_avg_1d" AS DOUBLE) AS "arr_delay_avg_1d",
+  CAST("raw arr_delay_avg_7d" AS DOUBLE) AS "arr_delay_avg_7d",
+  CAST("raw arr_delay_avg_30d" AS DOUBLE) AS "arr_delay_avg_30d",
+  CAST("raw arr_delay_min_7d" AS DOUBLE) AS "arr_delay_min_7d",
+  CAST("raw arr_delay_max_7d" AS DOUBLE) AS "arr_delay_max_7d",
+  CAST("raw distance_30d" AS BIGINT) AS "distance_30d"
+FROM (
+WITH own AS (
+SELECT
+  "origin" AS k0,
+  "dest" AS k1,
+  tile_start,
+  event_timestamp,
+  t_count_ff8138ba6db1adf1,
+  t_sum_e1cbe655593f1f76,
+  t_count_a472efedb9d91236,
+  t_min_eddd7eb293e1dbfa,
+  t_max_21a00544da3635a1,
+  t_last_e3ff00abbaef14ea
+FROM tiles0
+)
+SELECT
+  k0,
+  k1,
+  interval_end,
+  CAST(s0 AS BIGINT) AS "raw flights_1d",
+  CAST(s1 AS BIGINT) AS "raw flights_7d",
+  CAST(s2 AS BIGINT) AS "raw flights_30d",
+  CAST(s3 AS DOUBLE) / nullif(s4, 0) AS "raw arr_delay_avg_1d",
+  CAST(s5 AS DOUBLE) / nullif(s6, 0) AS "raw arr_delay_avg_7d",
+  CAST(s7 AS DOUBLE) / nullif(s8, 0) AS "raw arr_delay_avg_30d",
+  s9 AS "raw arr_delay_min_7d",
+  s10 AS "raw arr_delay_max_7d",
+  s11 AS "raw distance_30d"
 FROM (
 SELECT
   k0,
   k1,
   interval_end,
-  count(*) FILTER (instant >= end_instant - 86400000000) AS count_all_w2,
-  count(*) FILTER (instant >= end_instant - 604800000000) AS count_all_w1,
-  count(*) AS count_all_w0,
-  sum(a0) FILTER (instant >= end_instant - 86400000000) AS sum_a0_w2,
-  count(a0) FILTER (instant >= end_instant - 86400000000) AS count_a0_w2,
-  sum(a0) FILTER (instant >= end_instant - 604800000000) AS sum_a0_w1,
-  count(a0) FILTER (instant >= end_instant - 604800000000) AS count_a0_w1,
-  sum(a0) AS sum_a0_w0,
-  count(a0) AS count_a0_w0,
-  min(a0) FILTER (instant >= end_instant - 604800000000) AS min_a0_w1,
-  max(a0) FILTER (instant >= end_instant - 604800000000) AS max_a0_w1,
-  max({'at': instant, 'v': a1}) FILTER (a1 IS NOT NULL) AS last_a1_w0
+  sum(t_count_ff8138ba6db1adf1) FILTER (instant >= end_instant - 86400000000 AND instant < end_instant) AS s0,
+  sum(t_count_ff8138ba6db1adf1) FILTER (instant >= end_instant - 604800000000 AND instant < end_instant) AS s1,
+  sum(t_count_ff8138ba6db1adf1) AS s2,
+  sum(t_sum_e1cbe655593f1f76) FILTER (instant >= end_instant - 86400000000 AND instant < end_instant) AS s3,
+  sum(t_count_a472efedb9d91236) FILTER (instant >= end_instant - 86400000000 AND instant < end_instant) AS s4,
+  sum(t_sum_e1cbe655593f1f76) FILTER (instant >= end_instant - 604800000000 AND instant < end_instant) AS s5,
+  sum(t_count_a472efedb9d91236) FILTER (instant >= end_instant - 604800000000 AND instant < end_instant) AS s6,
+  sum(t_sum_e1cbe655593f1f76) AS s7,
+  sum(t_count_a472efedb9d91236) AS s8,
+  min(t_min_eddd7eb293e1dbfa) FILTER (instant >= end_instant - 604800000000 AND instant < end_instant) AS s9,
+  max(t_max_21a00544da3635a1) FILTER (instant >= end_instant - 604800000000 AND instant < end_instant) AS s10,
+  arg_max(t_last_e3ff00abbaef14ea, tile_start) AS s11
 FROM (
-  SELECT "origin" AS k0, "dest" AS k1, epoch_us("recorded_at") AS instant, "arr_delay" AS a0, "distance" AS a1 FROM events
+  SELECT *, epoch_us(tile_start) AS instant
+  FROM own
 )
 CROSS JOIN (SELECT interval_end, epoch_us(interval_end) AS end_instant FROM intervals)
 WHERE instant >= end_instant - 2592000000000 AND instant < end_instant
 GROUP BY k0, k1, interval_end
+)
 )
 )
 );
@@ -245,7 +339,34 @@ GROUP BY k0, k1, interval_end
 -- empty row
 SELECT "flights_1d", "flights_7d", "flights_30d", "arr_delay_avg_1d", "arr_delay_avg_7d", "arr_delay_avg_30d", "arr_delay_min_7d", "arr_delay_max_7d", "distance_30d", "trend"
 FROM (SELECT *, CAST(("arr_delay_avg_7d" / NULLIF("arr_delay_avg_30d", 0)) AS DOUBLE) AS "trend"
-FROM (SELECT CAST(0 AS BIGINT) AS "flights_1d", CAST(0 AS BIGINT) AS "flights_7d", CAST(0 AS BIGINT) AS "flights_30d", CAST(NULL AS DOUBLE) AS "arr_delay_avg_1d", CAST(NULL AS DOUBLE) AS "arr_delay_avg_7d", CAST(NULL AS DOUBLE) AS "arr_delay_avg_30d", CAST(NULL AS DOUBLE) AS "arr_delay_min_7d", CAST(NULL AS DOUBLE) AS "arr_delay_max_7d", CAST(NULL AS DOUBLE) AS "distance_30d"));
+FROM (SELECT CAST(0 AS BIGINT) AS "flights_1d", CAST(0 AS BIGINT) AS "flights_7d", CAST(0 AS BIGINT) AS "flights_30d", CAST(NULL AS DOUBLE) AS "arr_delay_avg_1d", CAST(NULL AS DOUBLE) AS "arr_delay_avg_7d", CAST(NULL AS DOUBLE) AS "arr_delay_avg_30d", CAST(NULL AS DOUBLE) AS "arr_delay_min_7d", CAST(NULL AS DOUBLE) AS "arr_delay_max_7d", CAST(NULL AS BIGINT) AS "distance_30d"));
+
+-- making tiles0
+SELECT
+  __k0 AS "origin",
+  __k1 AS "dest",
+  make_timestamptz(__tile_from) AS tile_start,
+  make_timestamptz(__tile_from + 86400000000) AS event_timestamp,
+  "t_count_ff8138ba6db1adf1",
+  "t_sum_e1cbe655593f1f76",
+  "t_count_a472efedb9d91236",
+  "t_min_eddd7eb293e1dbfa",
+  "t_max_21a00544da3635a1",
+  "t_last_e3ff00abbaef14ea"
+FROM (
+SELECT
+  "origin" AS __k0,
+  "dest" AS __k1,
+  __tile_from,
+  CAST(count(*) AS BIGINT) AS "t_count_ff8138ba6db1adf1",
+  CAST(sum("arr_delay") AS DOUBLE) AS "t_sum_e1cbe655593f1f76",
+  CAST(count("arr_delay") AS BIGINT) AS "t_count_a472efedb9d91236",
+  CAST(min("arr_delay") AS DOUBLE) AS "t_min_eddd7eb293e1dbfa",
+  CAST(max("arr_delay") AS DOUBLE) AS "t_max_21a00544da3635a1",
+  CAST(arg_max(("distance"), CAST(epoch_us("recorded_at") AS HUGEINT) * 18446744073709551616 + CAST(("distance") AS BIGINT)) FILTER (("distance") IS NOT NULL) AS BIGINT) AS "t_last_e3ff00abbaef14ea"
+FROM (SELECT *, epoch_us("recorded_at") - (epoch_us("recorded_at") % 86400000000 + 86400000000) % 86400000000 AS __tile_from, epoch_us("recorded_at") - (epoch_us("recorded_at") % 86400000000 + 86400000000) % 86400000000 + 86400000000 AS __tile_to FROM events)
+GROUP BY 1, 2, 3
+);
 
 -- audit counts
 SELECT "__interval" AS interval_end, count(*) AS "rows",

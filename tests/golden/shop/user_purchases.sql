@@ -15,33 +15,53 @@ FROM (
 SELECT
   k0 AS "user_id",
   interval_end AS event_timestamp,
-  CAST(coalesce(count_all_w2, 0) AS BIGINT) AS "orders_7d",
-  CAST(coalesce(count_all_w1, 0) AS BIGINT) AS "orders_30d",
-  coalesce(CAST(sum_a0_w1 AS DECIMAL(38,2)), CAST(0 AS DECIMAL(38,2))) AS "spent_30d",
-  CAST(struct_extract(last_a1_w0, 'v') AS VARCHAR) AS "last_category_90d"
+  coalesce(CAST("raw orders_7d" AS BIGINT), CAST(0 AS BIGINT)) AS "orders_7d",
+  coalesce(CAST("raw orders_30d" AS BIGINT), CAST(0 AS BIGINT)) AS "orders_30d",
+  coalesce(CAST("raw spent_30d" AS DECIMAL(38,2)), CAST(0 AS DECIMAL(38,2))) AS "spent_30d",
+  CAST("raw last_category_90d" AS VARCHAR) AS "last_category_90d"
+FROM (
+WITH own AS (
+SELECT
+  "user_id" AS k0,
+  tile_start,
+  event_timestamp,
+  t_count_61458edc452b6a3f,
+  t_sum_c016e6a9bd1fa520,
+  t_last_f670915713476e0c
+FROM tiles0
+)
+SELECT
+  k0,
+  interval_end,
+  CAST(s0 AS BIGINT) AS "raw orders_7d",
+  CAST(s1 AS BIGINT) AS "raw orders_30d",
+  s2 AS "raw spent_30d",
+  s3 AS "raw last_category_90d"
 FROM (
 WITH
--- Every interval's end and every window's start, in order.
+-- Every interval's end and every edge of a window, in order.
 boundary AS (
   SELECT
     instant,
     CAST(row_number() OVER (ORDER BY instant) - 1 AS INTEGER) AS position,
     lead(instant) OVER (ORDER BY instant) AS next_instant
-  FROM (SELECT DISTINCT epoch_us(interval_end) - unnest([0, 7776000000000, 2592000000000, 604800000000]) AS instant FROM intervals)
+  FROM (
+    SELECT DISTINCT instant FROM (SELECT epoch_us(interval_end) - unnest([0, 604800000000, 2592000000000, 7776000000000]) AS instant FROM intervals)
+  )
 ),
--- How many segments before its end an interval's windows begin.
+-- How many segments before its end the edges of an interval's windows lie.
 frame AS (
   SELECT
     stop.position,
     interval_end,
-    CAST(stop.position - start0.position AS INTEGER) AS before0,
-    CAST(stop.position - start1.position AS INTEGER) AS before1,
-    CAST(stop.position - start2.position AS INTEGER) AS before2
+    CAST(stop.position - edge1.position AS INTEGER) AS before1,
+    CAST(stop.position - edge2.position AS INTEGER) AS before2,
+    CAST(stop.position - edge3.position AS INTEGER) AS before3
   FROM intervals
   JOIN boundary stop ON stop.instant = epoch_us(interval_end)
-  JOIN boundary start0 ON start0.instant = stop.instant - 7776000000000
-  JOIN boundary start1 ON start1.instant = stop.instant - 2592000000000
-  JOIN boundary start2 ON start2.instant = stop.instant - 604800000000
+  JOIN boundary edge1 ON edge1.instant = stop.instant - 604800000000
+  JOIN boundary edge2 ON edge2.instant = stop.instant - 2592000000000
+  JOIN boundary edge3 ON edge3.instant = stop.instant - 7776000000000
 ),
 -- The time from one boundary to the next, if it lies in some window; reach is the last end whose window holds it.
 segment AS (
@@ -49,7 +69,7 @@ segment AS (
   FROM (
     SELECT boundary.position, instant, next_instant, max(frame.position) OVER (ORDER BY boundary.position) AS reach
     FROM boundary
-    LEFT JOIN frame ON frame.position - frame.before0 = boundary.position
+    LEFT JOIN frame ON frame.position - frame.before3 = boundary.position
   )
   WHERE reach > position
 ),
@@ -75,35 +95,43 @@ tile AS MATERIALIZED (
     k0,
     position,
     reach,
-    count(*) AS count_all,
-    sum(a0) AS sum_a0,
-    max({'at': instant, 'v': a1}) FILTER (a1 IS NOT NULL) AS last_a1
+    sum(t_count_61458edc452b6a3f) AS t_count_61458edc452b6a3f,
+    sum(t_sum_c016e6a9bd1fa520) AS t_sum_c016e6a9bd1fa520,
+    arg_max(t_last_f670915713476e0c, tile_start) AS t_last_f670915713476e0c
   FROM (
     SELECT *, (instant - (SELECT origin FROM step)) // (SELECT length FROM step) AS at_step
-    FROM (SELECT "user_id" AS k0, epoch_us("purchased_at") AS instant, "amount" * "quantity" AS a0, "category" AS a1 FROM events)
+    FROM (SELECT *, epoch_us(tile_start) AS instant FROM own)
   )
   LEFT JOIN lookup ON step_number = at_step AND instant >= from_instant AND instant < to_instant
   GROUP BY k0, position, reach
 ),
 key AS MATERIALIZED (
-  SELECT k0, CAST(row_number() OVER () AS UINTEGER) AS k
-  FROM (SELECT DISTINCT k0 FROM tile)
+  SELECT k0, CAST(row_number() OVER () AS UINTEGER) AS k, first, last, last - first < 4 * tiles AS dense
+  FROM (
+    SELECT k0, CAST(min(position) AS INTEGER) AS first, CAST(max(reach) AS INTEGER) AS last, count(position) AS tiles
+    FROM tile
+    GROUP BY k0
+  )
 ),
 followed AS (
   SELECT
     k, position, reach,
-    count_all,
-    sum_a0,
-    last_a1,
+    t_count_61458edc452b6a3f,
+    t_sum_c016e6a9bd1fa520,
+    t_last_f670915713476e0c,
     lead(position) OVER neighbours AS next_position,
     lag(reach) OVER neighbours AS reached
   FROM tile
-  JOIN key USING (k0)
+  JOIN (FROM key WHERE NOT dense) USING (k0)
   WINDOW neighbours AS (PARTITION BY k ORDER BY position)
 ),
 stretch AS (
   SELECT
-    k, position, count_all, sum_a0, last_a1,
+    k,
+    position,
+    t_count_61458edc452b6a3f,
+    t_sum_c016e6a9bd1fa520,
+    t_last_f670915713476e0c,
     least(next_position, reach + 1) - position AS segments,
     max(CASE WHEN reached >= position THEN NULL ELSE position END) OVER (PARTITION BY k ORDER BY position) AS run
   FROM followed
@@ -111,40 +139,62 @@ stretch AS (
 cell AS (
   SELECT
     k,
+    CAST(0 AS INTEGER) AS run,
+    position,
+    t_count_61458edc452b6a3f,
+    t_sum_c016e6a9bd1fa520,
+    t_last_f670915713476e0c
+  FROM (
+    SELECT k0, k, unnest(range(first, last + 1)) AS position FROM key WHERE dense
+  )
+  LEFT JOIN tile USING (k0, position)
+  UNION ALL
+  SELECT
+    k,
     run,
     CAST(position + after_tile AS INTEGER) AS position,
-    CASE WHEN after_tile = 0 THEN count_all END AS count_all,
-    CASE WHEN after_tile = 0 THEN sum_a0 END AS sum_a0,
-    CASE WHEN after_tile = 0 THEN last_a1 END AS last_a1
+    CASE WHEN after_tile = 0 THEN t_count_61458edc452b6a3f END AS t_count_61458edc452b6a3f,
+    CASE WHEN after_tile = 0 THEN t_sum_c016e6a9bd1fa520 END AS t_sum_c016e6a9bd1fa520,
+    CASE WHEN after_tile = 0 THEN t_last_f670915713476e0c END AS t_last_f670915713476e0c
   FROM (SELECT *, unnest(range(segments)) AS after_tile FROM stretch)
+),
+bound AS (
+  SELECT
+    position,
+    coalesce(CAST(before3 AS BIGINT), 0) AS first0,
+    coalesce(CAST(before1 AS BIGINT), 0) AS first1,
+    coalesce(CAST(before2 AS BIGINT), 0) AS first2
+  FROM boundary
+  LEFT JOIN frame USING (position)
 ),
 windowed AS (
   SELECT
     k,
     position,
-    sum(count_all) OVER w0 AS count_all_w0,
-    sum(count_all) OVER w2 AS count_all_w2,
-    sum(count_all) OVER w1 AS count_all_w1,
-    sum(sum_a0) OVER w1 AS sum_a0_w1,
-    max(last_a1) OVER w0 AS last_a1_w0
+    sum(t_count_61458edc452b6a3f) OVER w0 AS t_count_61458edc452b6a3f_w0,
+    sum(t_count_61458edc452b6a3f) OVER w1 AS t_count_61458edc452b6a3f_w1,
+    sum(t_count_61458edc452b6a3f) OVER w2 AS t_count_61458edc452b6a3f_w2,
+    sum(t_sum_c016e6a9bd1fa520) OVER w2 AS t_sum_c016e6a9bd1fa520_w2,
+    last_value(t_last_f670915713476e0c IGNORE NULLS) OVER w0 AS t_last_f670915713476e0c_w0
   FROM cell
-  LEFT JOIN frame USING (position)
+  LEFT JOIN bound USING (position)
   WINDOW
-    w0 AS (PARTITION BY k, run ORDER BY position ROWS BETWEEN coalesce(before0, 0) PRECEDING AND 1 PRECEDING),
-    w1 AS (PARTITION BY k, run ORDER BY position ROWS BETWEEN coalesce(before1, 0) PRECEDING AND 1 PRECEDING),
-    w2 AS (PARTITION BY k, run ORDER BY position ROWS BETWEEN coalesce(before2, 0) PRECEDING AND 1 PRECEDING)
+    w0 AS (PARTITION BY k, run ORDER BY position ROWS BETWEEN first0 PRECEDING AND 1 PRECEDING),
+    w1 AS (PARTITION BY k, run ORDER BY position ROWS BETWEEN first1 PRECEDING AND 1 PRECEDING),
+    w2 AS (PARTITION BY k, run ORDER BY position ROWS BETWEEN first2 PRECEDING AND 1 PRECEDING)
 )
 SELECT
   k0,
   interval_end,
-  CAST(count_all_w2 AS BIGINT) AS count_all_w2,
-  CAST(count_all_w1 AS BIGINT) AS count_all_w1,
-  sum_a0_w1 AS sum_a0_w1,
-  last_a1_w0 AS last_a1_w0
+  t_count_61458edc452b6a3f_w1 AS s0,
+  t_count_61458edc452b6a3f_w2 AS s1,
+  t_sum_c016e6a9bd1fa520_w2 AS s2,
+  t_last_f670915713476e0c_w0 AS s3
 FROM windowed
 JOIN frame USING (position)
 JOIN key USING (k)
-WHERE count_all_w0 IS NOT NULL
+WHERE t_count_61458edc452b6a3f_w0 IS NOT NULL
+)
 )
 )
 );
@@ -166,24 +216,44 @@ FROM (
 SELECT
   k0 AS "user_id",
   interval_end AS event_timestamp,
-  CAST(coalesce(count_all_w2, 0) AS BIGINT) AS "orders_7d",
-  CAST(coalesce(count_all_w1, 0) AS BIGINT) AS "orders_30d",
-  coalesce(CAST(sum_a0_w1 AS DECIMAL(38,2)), CAST(0 AS DECIMAL(38,2))) AS "spent_30d",
-  CAST(struct_extract(last_a1_w0, 'v') AS VARCHAR) AS "last_category_90d"
+  coalesce(CAST("raw orders_7d" AS BIGINT), CAST(0 AS BIGINT)) AS "orders_7d",
+  coalesce(CAST("raw orders_30d" AS BIGINT), CAST(0 AS BIGINT)) AS "orders_30d",
+  coalesce(CAST("raw spent_30d" AS DECIMAL(38,2)), CAST(0 AS DECIMAL(38,2))) AS "spent_30d",
+  CAST("raw last_category_90d" AS VARCHAR) AS "last_category_90d"
+FROM (
+WITH own AS (
+SELECT
+  "user_id" AS k0,
+  tile_start,
+  event_timestamp,
+  t_count_61458edc452b6a3f,
+  t_sum_c016e6a9bd1fa520,
+  t_last_f670915713476e0c
+FROM tiles0
+)
+SELECT
+  k0,
+  interval_end,
+  CAST(s0 AS BIGINT) AS "raw orders_7d",
+  CAST(s1 AS BIGINT) AS "raw orders_30d",
+  s2 AS "raw spent_30d",
+  s3 AS "raw last_category_90d"
 FROM (
 SELECT
   k0,
   interval_end,
-  count(*) FILTER (instant >= end_instant - 604800000000) AS count_all_w2,
-  count(*) FILTER (instant >= end_instant - 2592000000000) AS count_all_w1,
-  sum(a0) FILTER (instant >= end_instant - 2592000000000) AS sum_a0_w1,
-  max({'at': instant, 'v': a1}) FILTER (a1 IS NOT NULL) AS last_a1_w0
+  sum(t_count_61458edc452b6a3f) FILTER (instant >= end_instant - 604800000000 AND instant < end_instant) AS s0,
+  sum(t_count_61458edc452b6a3f) FILTER (instant >= end_instant - 2592000000000 AND instant < end_instant) AS s1,
+  sum(t_sum_c016e6a9bd1fa520) FILTER (instant >= end_instant - 2592000000000 AND instant < end_instant) AS s2,
+  arg_max(t_last_f670915713476e0c, tile_start) AS s3
 FROM (
-  SELECT "user_id" AS k0, epoch_us("purchased_at") AS instant, "amount" * "quantity" AS a0, "category" AS a1 FROM events
+  SELECT *, epoch_us(tile_start) AS instant
+  FROM own
 )
 CROSS JOIN (SELECT interval_end, epoch_us(interval_end) AS end_instant FROM intervals)
 WHERE instant >= end_instant - 7776000000000 AND instant < end_instant
 GROUP BY k0, interval_end
+)
 )
 )
 );
@@ -192,6 +262,25 @@ GROUP BY k0, interval_end
 SELECT "orders_7d", "orders_30d", "spent_30d", "last_category_90d", "trend"
 FROM (SELECT *, CAST(("orders_7d" / NULLIF("orders_30d", 0)) AS DOUBLE) AS "trend"
 FROM (SELECT CAST(0 AS BIGINT) AS "orders_7d", CAST(0 AS BIGINT) AS "orders_30d", CAST(0 AS DECIMAL(38,2)) AS "spent_30d", CAST(NULL AS VARCHAR) AS "last_category_90d"));
+
+-- making tiles0
+SELECT
+  __k0 AS "user_id",
+  make_timestamptz(__tile_from) AS tile_start,
+  make_timestamptz(__tile_from + 86400000000) AS event_timestamp,
+  "t_count_61458edc452b6a3f",
+  "t_sum_c016e6a9bd1fa520",
+  "t_last_f670915713476e0c"
+FROM (
+SELECT
+  "user_id" AS __k0,
+  __tile_from,
+  CAST(count(*) AS BIGINT) AS "t_count_61458edc452b6a3f",
+  CAST(sum("amount" * "quantity") AS DECIMAL(38,2)) AS "t_sum_c016e6a9bd1fa520",
+  CAST(struct_extract(max(struct_pack("at" := epoch_us("purchased_at"), v := ("category"))) FILTER (("category") IS NOT NULL), 'v') AS VARCHAR) AS "t_last_f670915713476e0c"
+FROM (SELECT *, epoch_us("purchased_at") - (epoch_us("purchased_at") % 86400000000 + 86400000000) % 86400000000 AS __tile_from, epoch_us("purchased_at") - (epoch_us("purchased_at") % 86400000000 + 86400000000) % 86400000000 + 86400000000 AS __tile_to FROM events)
+GROUP BY 1, 2
+);
 
 -- audit counts
 SELECT "__interval" AS interval_end, count(*) AS "rows",

@@ -16,31 +16,54 @@ SELECT
   k0 AS "user",
   k1 AS "shop",
   interval_end AS event_timestamp,
-  CAST(coalesce(count_all_w1, 0) AS BIGINT) AS "count_all_7d",
-  CAST(coalesce(count_all_w0, 0) AS BIGINT) AS "count_all_30d",
-  coalesce(CAST(CAST(sum_a0_w0 AS DOUBLE) / nullif(count_a0_w0, 0) AS DOUBLE), CAST(0.0 AS DOUBLE)) AS "avg_f_30d",
-  CAST(struct_extract(last_a1_w1, 'v') AS VARCHAR) AS "last_s_7d"
+  coalesce(CAST("raw count_all_7d" AS BIGINT), CAST(0 AS BIGINT)) AS "count_all_7d",
+  coalesce(CAST("raw count_all_30d" AS BIGINT), CAST(0 AS BIGINT)) AS "count_all_30d",
+  coalesce(CAST("raw avg_f_30d" AS DOUBLE), CAST(0.0 AS DOUBLE)) AS "avg_f_30d",
+  CAST("raw last_s_7d" AS VARCHAR) AS "last_s_7d"
+FROM (
+WITH own AS (
+SELECT
+  "user" AS k0,
+  "shop" AS k1,
+  tile_start,
+  event_timestamp,
+  t_count_a903ec888cab441b,
+  t_sum_ac83e8e97e566953,
+  t_count_2a715963a5451d86,
+  t_last_886f6937d34d57e8
+FROM tiles0
+)
+SELECT
+  k0,
+  k1,
+  interval_end,
+  CAST(s0 AS BIGINT) AS "raw count_all_7d",
+  CAST(s1 AS BIGINT) AS "raw count_all_30d",
+  CAST(s2 AS DOUBLE) / nullif(s3, 0) AS "raw avg_f_30d",
+  s4 AS "raw last_s_7d"
 FROM (
 WITH
--- Every interval's end and every window's start, in order.
+-- Every interval's end and every edge of a window, in order.
 boundary AS (
   SELECT
     instant,
     CAST(row_number() OVER (ORDER BY instant) - 1 AS INTEGER) AS position,
     lead(instant) OVER (ORDER BY instant) AS next_instant
-  FROM (SELECT DISTINCT epoch_us(interval_end) - unnest([0, 2592000000000, 604800000000]) AS instant FROM intervals)
+  FROM (
+    SELECT DISTINCT instant FROM (SELECT epoch_us(interval_end) - unnest([0, 604800000000, 2592000000000]) AS instant FROM intervals)
+  )
 ),
--- How many segments before its end an interval's windows begin.
+-- How many segments before its end the edges of an interval's windows lie.
 frame AS (
   SELECT
     stop.position,
     interval_end,
-    CAST(stop.position - start0.position AS INTEGER) AS before0,
-    CAST(stop.position - start1.position AS INTEGER) AS before1
+    CAST(stop.position - edge1.position AS INTEGER) AS before1,
+    CAST(stop.position - edge2.position AS INTEGER) AS before2
   FROM intervals
   JOIN boundary stop ON stop.instant = epoch_us(interval_end)
-  JOIN boundary start0 ON start0.instant = stop.instant - 2592000000000
-  JOIN boundary start1 ON start1.instant = stop.instant - 604800000000
+  JOIN boundary edge1 ON edge1.instant = stop.instant - 604800000000
+  JOIN boundary edge2 ON edge2.instant = stop.instant - 2592000000000
 ),
 -- The time from one boundary to the next, if it lies in some window; reach is the last end whose window holds it.
 segment AS (
@@ -48,7 +71,7 @@ segment AS (
   FROM (
     SELECT boundary.position, instant, next_instant, max(frame.position) OVER (ORDER BY boundary.position) AS reach
     FROM boundary
-    LEFT JOIN frame ON frame.position - frame.before0 = boundary.position
+    LEFT JOIN frame ON frame.position - frame.before2 = boundary.position
   )
   WHERE reach > position
 ),
@@ -75,36 +98,44 @@ tile AS MATERIALIZED (
     k1,
     position,
     reach,
-    count(*) AS count_all,
-    sum(a0) AS sum_a0,
-    count(a0) AS count_a0,
-    max({'at': instant, 'v': a1}) FILTER (a1 IS NOT NULL) AS last_a1
+    sum(t_count_a903ec888cab441b) AS t_count_a903ec888cab441b,
+    sum(t_count_2a715963a5451d86) AS t_count_2a715963a5451d86,
+    sum(t_sum_ac83e8e97e566953) AS t_sum_ac83e8e97e566953,
+    arg_max(t_last_886f6937d34d57e8, tile_start) AS t_last_886f6937d34d57e8
   FROM (
     SELECT *, (instant - (SELECT origin FROM step)) // (SELECT length FROM step) AS at_step
-    FROM (SELECT "user" AS k0, "shop" AS k1, epoch_us("at") AS instant, f AS a0, s AS a1 FROM events)
+    FROM (SELECT *, epoch_us(tile_start) AS instant FROM own)
   )
   LEFT JOIN lookup ON step_number = at_step AND instant >= from_instant AND instant < to_instant
   GROUP BY k0, k1, position, reach
 ),
 key AS MATERIALIZED (
-  SELECT k0, k1, CAST(row_number() OVER () AS UINTEGER) AS k
-  FROM (SELECT DISTINCT k0, k1 FROM tile)
+  SELECT k0, k1, CAST(row_number() OVER () AS UINTEGER) AS k, first, last, last - first < 4 * tiles AS dense
+  FROM (
+    SELECT k0, k1, CAST(min(position) AS INTEGER) AS first, CAST(max(reach) AS INTEGER) AS last, count(position) AS tiles
+    FROM tile
+    GROUP BY k0, k1
+  )
 ),
 followed AS (
   SELECT
     k, position, reach,
-    (CAST(count_all AS HUGEINT) << 0) + (CAST(count_a0 AS HUGEINT) << 42) AS count_all_and_count_a0,
-    sum_a0,
-    last_a1,
+    (CAST(coalesce(t_count_a903ec888cab441b, 0) AS HUGEINT) << 0) + (CAST(coalesce(t_count_2a715963a5451d86, 0) AS HUGEINT) << 42) AS packed_t_count_a903ec888cab441b,
+    t_sum_ac83e8e97e566953,
+    t_last_886f6937d34d57e8,
     lead(position) OVER neighbours AS next_position,
     lag(reach) OVER neighbours AS reached
   FROM tile
-  JOIN key USING (k0, k1)
+  JOIN (FROM key WHERE NOT dense) USING (k0, k1)
   WINDOW neighbours AS (PARTITION BY k ORDER BY position)
 ),
 stretch AS (
   SELECT
-    k, position, count_all_and_count_a0, sum_a0, last_a1,
+    k,
+    position,
+    packed_t_count_a903ec888cab441b,
+    t_sum_ac83e8e97e566953,
+    t_last_886f6937d34d57e8,
     least(next_position, reach + 1) - position AS segments,
     max(CASE WHEN reached >= position THEN NULL ELSE position END) OVER (PARTITION BY k ORDER BY position) AS run
   FROM followed
@@ -112,40 +143,61 @@ stretch AS (
 cell AS (
   SELECT
     k,
+    CAST(0 AS INTEGER) AS run,
+    position,
+    CASE WHEN reach IS NOT NULL THEN (CAST(coalesce(t_count_a903ec888cab441b, 0) AS HUGEINT) << 0) + (CAST(coalesce(t_count_2a715963a5451d86, 0) AS HUGEINT) << 42) END AS packed_t_count_a903ec888cab441b,
+    t_sum_ac83e8e97e566953,
+    t_last_886f6937d34d57e8
+  FROM (
+    SELECT k0, k1, k, unnest(range(first, last + 1)) AS position FROM key WHERE dense
+  )
+  LEFT JOIN tile USING (k0, k1, position)
+  UNION ALL
+  SELECT
+    k,
     run,
     CAST(position + after_tile AS INTEGER) AS position,
-    CASE WHEN after_tile = 0 THEN count_all_and_count_a0 END AS count_all_and_count_a0,
-    CASE WHEN after_tile = 0 THEN sum_a0 END AS sum_a0,
-    CASE WHEN after_tile = 0 THEN last_a1 END AS last_a1
+    CASE WHEN after_tile = 0 THEN packed_t_count_a903ec888cab441b END AS packed_t_count_a903ec888cab441b,
+    CASE WHEN after_tile = 0 THEN t_sum_ac83e8e97e566953 END AS t_sum_ac83e8e97e566953,
+    CASE WHEN after_tile = 0 THEN t_last_886f6937d34d57e8 END AS t_last_886f6937d34d57e8
   FROM (SELECT *, unnest(range(segments)) AS after_tile FROM stretch)
+),
+bound AS (
+  SELECT
+    position,
+    coalesce(CAST(before2 AS BIGINT), 0) AS first0,
+    coalesce(CAST(before1 AS BIGINT), 0) AS first1
+  FROM boundary
+  LEFT JOIN frame USING (position)
 ),
 windowed AS (
   SELECT
     k,
     position,
-    sum(count_all_and_count_a0) OVER w0 AS count_all_and_count_a0_w0,
-    sum(count_all_and_count_a0) OVER w1 AS count_all_and_count_a0_w1,
-    sum(sum_a0) OVER w0 AS sum_a0_w0,
-    max(last_a1) OVER w1 AS last_a1_w1
+    sum(packed_t_count_a903ec888cab441b) OVER w0 AS packed_t_count_a903ec888cab441b_w0,
+    sum(packed_t_count_a903ec888cab441b) OVER w1 AS packed_t_count_a903ec888cab441b_w1,
+    sum(t_sum_ac83e8e97e566953) OVER w0 AS t_sum_ac83e8e97e566953_w0,
+    last_value(t_last_886f6937d34d57e8 IGNORE NULLS) OVER w1 AS t_last_886f6937d34d57e8_w1
   FROM cell
-  LEFT JOIN frame USING (position)
+  LEFT JOIN bound USING (position)
   WINDOW
-    w0 AS (PARTITION BY k, run ORDER BY position ROWS BETWEEN coalesce(before0, 0) PRECEDING AND 1 PRECEDING),
-    w1 AS (PARTITION BY k, run ORDER BY position ROWS BETWEEN coalesce(before1, 0) PRECEDING AND 1 PRECEDING)
+    w0 AS (PARTITION BY k, run ORDER BY position ROWS BETWEEN first0 PRECEDING AND 1 PRECEDING),
+    w1 AS (PARTITION BY k, run ORDER BY position ROWS BETWEEN first1 PRECEDING AND 1 PRECEDING)
 )
 SELECT
   k0,
   k1,
   interval_end,
-  CAST((count_all_and_count_a0_w1 >> 0) & 4398046511103 AS BIGINT) AS count_all_w1,
-  CAST((count_all_and_count_a0_w0 >> 0) & 4398046511103 AS BIGINT) AS count_all_w0,
-  sum_a0_w0 AS sum_a0_w0,
-  CAST((count_all_and_count_a0_w0 >> 42) & 4398046511103 AS BIGINT) AS count_a0_w0,
-  last_a1_w1 AS last_a1_w1
+  (packed_t_count_a903ec888cab441b_w1 >> 0) & 4398046511103 AS s0,
+  (packed_t_count_a903ec888cab441b_w0 >> 0) & 4398046511103 AS s1,
+  t_sum_ac83e8e97e566953_w0 AS s2,
+  (packed_t_count_a903ec888cab441b_w0 >> 42) & 4398046511103 AS s3,
+  t_last_886f6937d34d57e8_w1 AS s4
 FROM windowed
 JOIN frame USING (position)
 JOIN key USING (k)
-WHERE count_all_and_count_a0_w0 IS NOT NULL
+WHERE packed_t_count_a903ec888cab441b_w0 IS NOT NULL
+)
 )
 )
 )

@@ -16,26 +16,49 @@ SELECT
   k0 AS "user",
   k1 AS "shop",
   interval_end AS event_timestamp,
-  CAST(coalesce(count_all_w1, 0) AS BIGINT) AS "count_all_7d",
-  CAST(coalesce(count_all_w0, 0) AS BIGINT) AS "count_all_30d",
-  coalesce(CAST(CAST(sum_a0_w0 AS DOUBLE) / nullif(count_a0_w0, 0) AS DOUBLE), CAST(0.0 AS DOUBLE)) AS "avg_f_30d",
-  CAST(struct_extract(last_a1_w1, 'v') AS VARCHAR) AS "last_s_7d"
+  coalesce(CAST("raw count_all_7d" AS BIGINT), CAST(0 AS BIGINT)) AS "count_all_7d",
+  coalesce(CAST("raw count_all_30d" AS BIGINT), CAST(0 AS BIGINT)) AS "count_all_30d",
+  coalesce(CAST("raw avg_f_30d" AS DOUBLE), CAST(0.0 AS DOUBLE)) AS "avg_f_30d",
+  CAST("raw last_s_7d" AS VARCHAR) AS "last_s_7d"
+FROM (
+WITH own AS (
+SELECT
+  "user" AS k0,
+  "shop" AS k1,
+  tile_start,
+  event_timestamp,
+  t_count_a903ec888cab441b,
+  t_sum_ac83e8e97e566953,
+  t_count_2a715963a5451d86,
+  t_last_886f6937d34d57e8
+FROM tiles0
+)
+SELECT
+  k0,
+  k1,
+  interval_end,
+  CAST(s0 AS BIGINT) AS "raw count_all_7d",
+  CAST(s1 AS BIGINT) AS "raw count_all_30d",
+  CAST(s2 AS DOUBLE) / nullif(s3, 0) AS "raw avg_f_30d",
+  s4 AS "raw last_s_7d"
 FROM (
 SELECT
   k0,
   k1,
   interval_end,
-  count(*) FILTER (instant >= end_instant - 604800000000) AS count_all_w1,
-  count(*) AS count_all_w0,
-  sum(a0) AS sum_a0_w0,
-  count(a0) AS count_a0_w0,
-  max({'at': instant, 'v': a1}) FILTER (a1 IS NOT NULL AND instant >= end_instant - 604800000000) AS last_a1_w1
+  sum(t_count_a903ec888cab441b) FILTER (instant >= end_instant - 604800000000 AND instant < end_instant) AS s0,
+  sum(t_count_a903ec888cab441b) AS s1,
+  sum(t_sum_ac83e8e97e566953) AS s2,
+  sum(t_count_2a715963a5451d86) AS s3,
+  arg_max(t_last_886f6937d34d57e8, tile_start) FILTER (instant >= end_instant - 604800000000 AND instant < end_instant) AS s4
 FROM (
-  SELECT "user" AS k0, "shop" AS k1, epoch_us("at") AS instant, f AS a0, s AS a1 FROM events
+  SELECT *, epoch_us(tile_start) AS instant
+  FROM own
 )
 CROSS JOIN (SELECT interval_end, epoch_us(interval_end) AS end_instant FROM intervals)
 WHERE instant >= end_instant - 2592000000000 AND instant < end_instant
 GROUP BY k0, k1, interval_end
+)
 )
 )
 )

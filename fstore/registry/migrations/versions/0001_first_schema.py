@@ -12,7 +12,7 @@ INSTANT = sa.DateTime(timezone=True).with_variant(sa.String(26), "sqlite")
 BIG_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
-def upgrade() -> None:
+def upgrade() -> None:  # noqa: PLR0915  (one statement per table and index)
     op.create_table(
         "projects",
         sa.Column("project", sa.String(), nullable=False),
@@ -24,12 +24,27 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("project", name="pk_projects"),
     )
     op.create_table(
+        "batches",
+        sa.Column("id", BIG_ID, autoincrement=True, nullable=False, comment="a later one fences earlier ones of its run"),
+        sa.Column("project", sa.String(), nullable=False),
+        sa.Column("view", sa.String(), nullable=False),
+        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("run_id", sa.String(), nullable=False),
+        sa.Column("ranges", sa.JSON(), nullable=False, comment="what it was asked for, as merged ranges"),
+        sa.Column("created_at", INSTANT, nullable=False),
+        sa.ForeignKeyConstraint(["project"], ["projects.project"], name="fk_batches_project_projects"),
+        sa.PrimaryKeyConstraint("id", name="pk_batches"),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_batches_run", "batches", ["project", "view", "run_id", "id"])
+    op.create_table(
         "attempts",
         sa.Column("id", BIG_ID, autoincrement=True, nullable=False, comment="its epoch"),
         sa.Column("project", sa.String(), nullable=False),
         sa.Column("view", sa.String(), nullable=False),
         sa.Column("generation", sa.Integer(), nullable=False),
         sa.Column("run_id", sa.String(), nullable=False),
+        sa.Column("batch_id", BIG_ID, nullable=False),
         sa.Column("fingerprint", sa.String(), nullable=False),
         sa.Column("step", sa.JSON(), nullable=False),
         sa.Column("state", sa.String(), nullable=False, comment="begun, validated, published, failed, abandoned or swept"),
@@ -38,10 +53,12 @@ def upgrade() -> None:
         sa.Column("end_at", INSTANT, nullable=False),
         sa.Column("created_at", INSTANT, nullable=False),
         sa.Column("finished_at", INSTANT),
+        sa.ForeignKeyConstraint(["batch_id"], ["batches.id"], name="fk_attempts_batch_id_batches"),
         sa.ForeignKeyConstraint(["project"], ["projects.project"], name="fk_attempts_project_projects"),
         sa.PrimaryKeyConstraint("id", name="pk_attempts"),
         sqlite_autoincrement=True,
     )
+    op.create_index("ix_attempts_batch", "attempts", ["batch_id"])
     op.create_index("ix_attempts_recent", "attempts", ["project", "id"])
     op.create_index("ix_attempts_run", "attempts", ["project", "view", "run_id", "id"])
     op.create_table(
@@ -146,12 +163,28 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("project", "namespace", "name", "job_namespace", "job_name", name="pk_lineage_outputs"),
     )
     op.create_table(
+        "on_demand_features",
+        sa.Column("project", sa.String(), nullable=False),
+        sa.Column("overlay", sa.String(), nullable=False, comment="empty: live"),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("type", sa.String(), nullable=False),
+        sa.Column("language", sa.String(), nullable=False, comment="sql or python"),
+        sa.Column("fingerprint", sa.String(), nullable=False),
+        sa.Column("definition", sa.JSON(), nullable=False),
+        sa.Column("description", sa.String(), server_default="", nullable=False),
+        sa.Column("registered_at", INSTANT, nullable=False),
+        sa.ForeignKeyConstraint(["project"], ["projects.project"], name="fk_on_demand_features_project_projects"),
+        sa.PrimaryKeyConstraint("project", "overlay", "name", name="pk_on_demand_features"),
+    )
+    op.create_table(
         "service_features",
         sa.Column("project", sa.String(), nullable=False),
         sa.Column("service", sa.String(), nullable=False),
         sa.Column("position", sa.Integer(), nullable=False),
-        sa.Column("view", sa.String(), nullable=False),
+        sa.Column("view", sa.String(), nullable=False, comment="on_demand for an on-demand feature"),
         sa.Column("feature", sa.String(), nullable=False),
+        sa.Column("alias", sa.String(), nullable=True, comment="the name under which the view is joined"),
+        sa.Column("join_keys", sa.JSON(), nullable=False, comment="key of the view to column of the reader"),
         sa.ForeignKeyConstraint(["project"], ["projects.project"], name="fk_service_features_project_projects"),
         sa.PrimaryKeyConstraint("project", "service", "position", name="pk_service_features"),
     )
@@ -221,7 +254,7 @@ def upgrade() -> None:
         sa.Column("live_generation", sa.Integer(), nullable=False),
         sa.Column("entity", sa.String(), nullable=False),
         sa.Column("kind", sa.String(), nullable=False, comment="snapshot or event"),
-        sa.Column("step", sa.String(), nullable=False, comment="aggregate, sql or python"),
+        sa.Column("step", sa.String(), nullable=False, comment="aggregate, composite, sql or python"),
         sa.Column("schedule", sa.String(), nullable=False),
         sa.Column("timezone", sa.String(), nullable=False),
         sa.Column("start_at", INSTANT, nullable=False),
@@ -266,11 +299,25 @@ def upgrade() -> None:
         sa.Column("view", sa.String(), nullable=False),
         sa.Column("start_at", INSTANT, nullable=False),
         sa.Column("end_at", INSTANT, nullable=False),
-        sa.Column("sequence", sa.BigInteger(), nullable=False),
+        sa.Column(
+            "sequence", sa.BigInteger(), nullable=False, comment="of tiles: the newest publication when they were read"
+        ),
         sa.ForeignKeyConstraint(["attempt_id"], ["attempts.id"], name="fk_attempt_pins_attempt_id_attempts"),
         sa.PrimaryKeyConstraint("attempt_id", "position", name="pk_attempt_pins"),
     )
     op.create_index("ix_attempt_pins_view", "attempt_pins", ["project", "view", "sequence"])
+    op.create_table(
+        "attempt_sources",
+        sa.Column("project", sa.String(), nullable=False),
+        sa.Column("attempt_id", BIG_ID, nullable=False),
+        sa.Column("source", sa.String(), nullable=False, comment="identity of the source"),
+        sa.Column("change_id", sa.BigInteger(), nullable=False, comment="the newest change of the source that was known"),
+        sa.Column("start_at", INSTANT, comment="the range of event time that was read; null: from the first event"),
+        sa.Column("end_at", INSTANT, nullable=False),
+        sa.ForeignKeyConstraint(["attempt_id"], ["attempts.id"], name="fk_attempt_sources_attempt_id_attempts"),
+        sa.PrimaryKeyConstraint("attempt_id", "source", name="pk_attempt_sources"),
+    )
+    op.create_index("ix_attempt_sources_source", "attempt_sources", ["project", "source", "change_id"])
     op.create_table(
         "check_results",
         sa.Column("id", BIG_ID, autoincrement=True, nullable=False),
@@ -346,9 +393,115 @@ def upgrade() -> None:
     )
     op.create_index("ix_publications_attempt", "publications", ["attempt_id"])
     op.create_index("ix_publications_range", "publications", ["project", "view", "generation", "end_at", "start_at"])
+    op.create_table(
+        "overlays",
+        sa.Column("project", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False, comment="next, or an environment's"),
+        sa.Column("held", sa.Boolean(), nullable=False, comment="whether it waits to be flipped by hand"),
+        sa.Column("revision", sa.Integer(), nullable=False, comment="grows with every change of what it holds"),
+        sa.Column("services", sa.JSON(), nullable=False, comment="the feature services of an environment"),
+        sa.Column("created_at", INSTANT, nullable=False),
+        sa.ForeignKeyConstraint(["project"], ["projects.project"], name="fk_overlays_project_projects"),
+        sa.PrimaryKeyConstraint("project", "name", name="pk_overlays"),
+    )
+    op.create_table(
+        "overlay_views",
+        sa.Column("project", sa.String(), nullable=False),
+        sa.Column("overlay", sa.String(), nullable=False),
+        sa.Column("view", sa.String(), nullable=False),
+        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("fingerprint", sa.String(), nullable=False),
+        sa.Column("step", sa.JSON(), nullable=False),
+        sa.Column("registered_at", INSTANT, nullable=False),
+        sa.ForeignKeyConstraint(["project"], ["projects.project"], name="fk_overlay_views_project_projects"),
+        sa.PrimaryKeyConstraint("project", "overlay", "view", name="pk_overlay_views"),
+    )
+    op.create_index("ix_overlay_views_view", "overlay_views", ["project", "view"])
+    op.create_table(
+        "flips",
+        sa.Column("project", sa.String(), nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False, comment="the project's version that the flip brought"),
+        sa.Column("view", sa.String(), nullable=False),
+        sa.Column("old_version", sa.BigInteger(), nullable=False),
+        sa.Column("old_generation", sa.Integer(), nullable=False),
+        sa.Column("new_generation", sa.Integer(), nullable=False),
+        sa.Column("fingerprint", sa.String(), nullable=False, comment="of what became live"),
+        sa.Column("old_services", sa.JSON(), nullable=False, comment="feature services that the flip replaced"),
+        sa.Column("flipped_at", INSTANT, nullable=False),
+        sa.Column("rolled_back_at", INSTANT),
+        sa.ForeignKeyConstraint(["project"], ["projects.project"], name="fk_flips_project_projects"),
+        sa.PrimaryKeyConstraint("project", "version", "view", name="pk_flips"),
+    )
+    op.create_index("ix_flips_view", "flips", ["project", "view", "version"])
+    op.create_table(
+        "observed_sources",
+        sa.Column("project", sa.String(), nullable=False),
+        sa.Column("source", sa.String(), nullable=False, comment="identity of the source"),
+        sa.Column("name", sa.String(), nullable=False, comment="under which it was last read"),
+        sa.Column("digest", sa.String(), nullable=False, comment="of the files below: equal means that nothing changed"),
+        sa.Column("observed_at", INSTANT, nullable=False),
+        sa.ForeignKeyConstraint(["project"], ["projects.project"], name="fk_observed_sources_project_projects"),
+        sa.PrimaryKeyConstraint("project", "source", name="pk_observed_sources"),
+    )
+    op.create_table(
+        "observed_files",
+        sa.Column("project", sa.String(), nullable=False),
+        sa.Column("source", sa.String(), nullable=False, comment="identity of the source"),
+        sa.Column("path", sa.String(), nullable=False),
+        sa.Column(
+            "version", sa.String(), nullable=False, comment="changes whenever the content does: size and time of change"
+        ),
+        sa.Column("start_at", INSTANT, comment="the times in it; null: from the beginning"),
+        sa.Column("end_at", INSTANT, comment="null: without end"),
+        sa.Column("is_empty", sa.Boolean(), nullable=False, comment="has no row with a time"),
+        sa.PrimaryKeyConstraint("project", "source", "path", name="pk_observed_files"),
+    )
+    op.create_table(
+        "source_changes",
+        sa.Column("id", BIG_ID, autoincrement=True, nullable=False, comment="in the order of commits within a project"),
+        sa.Column("project", sa.String(), nullable=False),
+        sa.Column("source", sa.String(), nullable=False, comment="identity of the source"),
+        sa.Column("start_at", INSTANT, comment="rows at these times may differ; null: from the beginning"),
+        sa.Column("end_at", INSTANT, comment="null: without end"),
+        sa.Column("observed_at", INSTANT, nullable=False),
+        sa.ForeignKeyConstraint(["project"], ["projects.project"], name="fk_source_changes_project_projects"),
+        sa.PrimaryKeyConstraint("id", name="pk_source_changes"),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_source_changes_source", "source_changes", ["project", "source", "id"])
+    op.create_table(
+        "source_extracts",
+        sa.Column("id", BIG_ID, autoincrement=True, nullable=False, comment="in the order of the states that were read"),
+        sa.Column("project", sa.String(), nullable=False),
+        sa.Column("source", sa.String(), nullable=False, comment="identity of the source"),
+        sa.Column("path", sa.String(), comment="in the offline store; null where there was nothing new"),
+        sa.Column("rows", sa.BigInteger(), nullable=False),
+        sa.Column("bytes", sa.BigInteger(), nullable=False),
+        sa.Column("replaces", sa.Boolean(), nullable=False, comment="what was copied before does not count any more"),
+        sa.Column("cursor", sa.String(), comment="the greatest value of the cursor so far, as text; null: none"),
+        sa.Column("start_at", INSTANT, comment="rows at these times differ from before; null: from the beginning"),
+        sa.Column("end_at", INSTANT, comment="null: without end"),
+        sa.Column("is_empty", sa.Boolean(), nullable=False, comment="no row differs from before"),
+        sa.Column("extracted_at", INSTANT, nullable=False),
+        sa.ForeignKeyConstraint(["project"], ["projects.project"], name="fk_source_extracts_project_projects"),
+        sa.PrimaryKeyConstraint("id", name="pk_source_extracts"),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_source_extracts_source", "source_extracts", ["project", "source", "id"])
 
 
-def downgrade() -> None:
+def downgrade() -> None:  # noqa: PLR0915
+    op.drop_index("ix_source_extracts_source", table_name="source_extracts")
+    op.drop_table("source_extracts")
+    op.drop_index("ix_source_changes_source", table_name="source_changes")
+    op.drop_table("source_changes")
+    op.drop_table("observed_files")
+    op.drop_table("observed_sources")
+    op.drop_index("ix_flips_view", table_name="flips")
+    op.drop_table("flips")
+    op.drop_index("ix_overlay_views_view", table_name="overlay_views")
+    op.drop_table("overlay_views")
+    op.drop_table("overlays")
     op.drop_index("ix_publications_range", table_name="publications")
     op.drop_index("ix_publications_attempt", table_name="publications")
     op.drop_table("publications")
@@ -359,6 +512,8 @@ def downgrade() -> None:
     op.drop_table("data_files")
     op.drop_index("ix_check_results_attempt", table_name="check_results")
     op.drop_table("check_results")
+    op.drop_index("ix_attempt_sources_source", table_name="attempt_sources")
+    op.drop_table("attempt_sources")
     op.drop_index("ix_attempt_pins_view", table_name="attempt_pins")
     op.drop_table("attempt_pins")
     op.drop_index("ix_attempt_intervals_view", table_name="attempt_intervals")
@@ -374,6 +529,7 @@ def downgrade() -> None:
     op.drop_table("source_columns")
     op.drop_index("ix_service_features_view", table_name="service_features")
     op.drop_table("service_features")
+    op.drop_table("on_demand_features")
     op.drop_table("lineage_outputs")
     op.drop_index("ix_lineage_events_parent", table_name="lineage_events")
     op.drop_index("ix_lineage_events_job", table_name="lineage_events")
@@ -387,5 +543,8 @@ def downgrade() -> None:
     op.drop_table("entities")
     op.drop_index("ix_attempts_run", table_name="attempts")
     op.drop_index("ix_attempts_recent", table_name="attempts")
+    op.drop_index("ix_attempts_batch", table_name="attempts")
     op.drop_table("attempts")
+    op.drop_index("ix_batches_run", table_name="batches")
+    op.drop_table("batches")
     op.drop_table("projects")

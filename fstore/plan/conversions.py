@@ -31,7 +31,7 @@ def converts_exactly(found: str, wanted: str) -> bool:
         return source.is_integer or (source.name == "decimal" and source.scale <= target.scale)
     if target.name == "timestamp":
         return source.name in ("date", "timestamp")
-    if target.item is not None and source.item is not None:
+    if target.item is not None and source.item is not None and (target.name == "map") == (source.name == "map"):
         return converts_exactly(str(source.item), str(target.item))
     return False
 

@@ -1,0 +1,131 @@
+"""The command ``plan``: what applying the definitions would change, and what would be computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import msgspec
+from rich.markup import escape
+
+from fstore.backends import Backends, open_backends
+from fstore.cli.output import console, errors, print_json, print_table
+from fstore.cli.plan_markdown import markdown, size_text, time_text
+from fstore.cli.project import compile_project
+from fstore.definitions.project import Problem
+from fstore.errors import StoreMissing
+from fstore.interval import Interval
+from fstore.plan.diff import PlanDiff, diff_plans
+from fstore.plan.selection import select_steps
+from fstore.plan.steps import PlannedService, PythonStep, Step
+from fstore.runtime.outlook import PlannedView, plan_views
+from fstore.settings import Settings, load_settings
+
+NOTHING_TO_COMPUTE, PROBLEMS, SOMETHING_TO_COMPUTE = 0, 1, 2
+
+
+class ProjectPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a plan says: the changes, what would be computed of the selected views, and the problems."""
+
+    project: str
+    environment: str
+    changes: PlanDiff
+    compute: tuple[PlannedView, ...]
+    problems: tuple[Problem, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0: nothing would be computed, 1: there are problems, 2: something would be computed."""
+        if self.problems:
+            return PROBLEMS
+        return SOMETHING_TO_COMPUTE if any(line.total for line in self.compute) else NOTHING_TO_COMPUTE
+
+
+def show_plan(selectors: Sequence[str], *, sql: bool, as_json: bool, as_markdown: bool) -> int:
+    """Print what is added, changed or removed against the registry, and what would be computed; return the exit code."""
+    settings = load_settings()
+    plan, steps = make_plan(settings, selectors, datetime.now(UTC))
+    if as_json:
+        print_json(plan)
+    elif as_markdown:
+        console.print(markdown(plan.project, plan.environment, plan.changes, plan.compute, plan.problems), markup=False)
+    else:
+        _print_plan(plan, steps if sql else ())
+    return plan.exit_code
+
+
+def make_plan(settings: Settings, selectors: Sequence[str], now: datetime) -> tuple[ProjectPlan, list[Step]]:
+    """Return the plan of a project at an instant, and the selected steps."""
+    with open_backends(settings) as backends:
+        registered = registered_steps(backends)
+        checked = compile_project(settings, backends.engine, {})
+        steps = select_steps(checked.plan.steps, selectors)
+        services = registered_services(backends) if registered is not None else []
+        diff = diff_plans(registered or [], checked.plan.steps, services)
+        planned = plan_views(None if registered is None else backends.registry, checked.plan.steps, now)
+    chosen = {step.view for step in steps}
+    lines = tuple(line for line in planned if line.view in chosen)
+    plan = ProjectPlan(project=settings.project, environment=settings.environment, changes=diff, compute=lines,
+                       problems=checked.problems)  # fmt: skip
+    return plan, steps
+
+
+def registered_steps(backends: Backends) -> list[Step] | None:
+    """Return the registered steps; None when there is no registry yet."""
+    try:
+        return [view.step for view in backends.registry.views()]
+    except StoreMissing:
+        return None
+
+
+def registered_services(backends: Backends) -> list[PlannedService]:
+    """Return the registered services."""
+    return backends.registry.services()
+
+
+def print_changes(diff: PlanDiff) -> None:
+    """Print a line for every view that is added, changed or removed."""
+    for line in diff.describe():
+        colour = {"+": "green", "-": "red", "~": "yellow"}.get(line[:1], "")
+        console.print(f"[{colour}]{escape(line)}[/]" if colour else escape(line))
+
+
+def _print_plan(plan: ProjectPlan, shown_sql: Sequence[Step]) -> None:
+    print_changes(plan.changes)
+    working = [line for line in plan.compute if line.total]
+    if working:
+        print_table(
+            "To compute",
+            ("view", "kind", "DAG", "missing", "again", "beside", "from", "to", "rows ≈", "bytes ≈", "time ≈"),
+            [
+                (line.view, line.kind, line.dag, line.missing, line.again, line.beside,
+                 *_span([*line.ranges, *line.beside_ranges]),
+                 line.rows_estimate, size_text(line.bytes_estimate), time_text(line.seconds_estimate))
+                for line in working
+            ],
+            numbers=("missing", "again", "beside", "rows ≈", "bytes ≈", "time ≈"),
+            optional=("DAG", "kind", "bytes ≈", "rows ≈", "time ≈"),
+        )  # fmt: skip
+    for step in shown_sql:
+        _print_sql(step)
+    for problem in plan.problems:
+        errors.print(f"[red]problem[/] {escape(str(problem))}")
+    due, beside = sum(line.due for line in plan.compute), sum(line.beside for line in plan.compute)
+    console.print(
+        f"\n{due:,} intervals are due; `fstore run` computes them, or the DAGs do." if due else "\nNothing is due."
+    )
+    if beside:
+        console.print(
+            f"{beside:,} intervals of new generations are filled beside the live ones once `fstore apply` is run; readers "
+            "see the live ones until the new ones are complete."
+        )
+
+
+def _span(ranges: Sequence[Interval]) -> tuple[datetime | None, datetime | None]:
+    return (min(r.start for r in ranges), max(r.end for r in ranges)) if ranges else (None, None)
+
+
+def _print_sql(step: Step) -> None:
+    body = step.function.source if isinstance(step, PythonStep) else step.sql
+    console.print(f"\n[bold]{step.view}[/]")
+    console.print(body.strip(), markup=False)

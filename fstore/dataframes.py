@@ -1,0 +1,93 @@
+"""Arrow tables and columns as pandas or Polars, and back, without changing a value.
+
+pandas objects are Arrow-backed, so that integers with nulls stay integers and null stays apart from NaN; instants are UTC
+with microseconds in all three. pandas and Polars are imported when a function asks for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from fstore.errors import SettingsError
+
+if TYPE_CHECKING:
+    from fstore.definitions.feature_view import FrameKind
+
+# ruff: noqa: PLC0415, ICN001
+
+
+def _pandas() -> ModuleType:
+    try:
+        import pandas
+    except ImportError:
+        raise SettingsError("pandas is not installed: pip install 'fstore[pandas]'") from None
+    return pandas
+
+
+def _polars() -> ModuleType:
+    try:
+        import polars
+    except ImportError:
+        raise SettingsError("polars is not installed: pip install 'fstore[polars]'") from None
+    return polars
+
+
+def as_frame(table: pa.Table, kind: FrameKind) -> object:
+    """Return a table as a frame of the given library. Raises SettingsError when that is not installed."""
+    if kind == "pandas":
+        return table.to_pandas(types_mapper=_pandas().ArrowDtype)
+    return _polars().from_arrow(table) if kind == "polars" else table
+
+
+def as_column(column: pa.ChunkedArray, kind: FrameKind) -> object:
+    """Return a column as an array or Series of the given library. Raises SettingsError when that is not installed."""
+    if kind == "pandas":
+        return column.to_pandas(types_mapper=_pandas().ArrowDtype)
+    return _polars().from_arrow(column) if kind == "polars" else column.combine_chunks()
+
+
+def frame_table(value: object) -> pa.Table | None:
+    """Return the Arrow table of a table or frame of any of the libraries; None when it is none.
+
+    A pandas index is left out. NaN in a column of numpy's floats is null, because pandas has no other null there.
+    Raises ArrowInvalid and ArrowTypeError for a pandas column of mixed objects.
+    """
+    if isinstance(value, pa.Table | pa.RecordBatch):
+        return value if isinstance(value, pa.Table) else pa.table(value)
+    if _library(value, "DataFrame") == "pandas":
+        return pa.Table.from_pandas(value, preserve_index=False).replace_schema_metadata(None)
+    if _library(value, "DataFrame") == "polars":
+        return _to_arrow(value)()
+    return None
+
+
+def column_array(value: object) -> pa.ChunkedArray | None:
+    """Return the Arrow column of an array or Series of any of the libraries; None when it is none."""
+    if isinstance(value, pa.ChunkedArray):
+        return value
+    if isinstance(value, pa.Array):
+        return pa.chunked_array([value])
+    if _library(value, "Series") == "pandas":
+        found = pa.Array.from_pandas(value)
+        return found if isinstance(found, pa.ChunkedArray) else pa.chunked_array([found])
+    if _library(value, "Series") == "polars":
+        return pa.chunked_array([_to_arrow(value)()])
+    return None
+
+
+def _to_arrow(value: object) -> Callable[[], pa.Table]:
+    convert: Callable[[], pa.Table] = value.to_arrow  # type: ignore[attr-defined]
+    return convert
+
+
+def _library(value: object, kind: str) -> str:
+    """Return the library of an object whose class has the given name, or a class that inherits from one."""
+    for base in type(value).__mro__:
+        library = base.__module__.partition(".")[0]
+        if base.__name__ == kind and library in ("pandas", "polars"):
+            return library
+    return ""

@@ -1,0 +1,127 @@
+"""How many different sub-keys a window holds: exact distinct counts, and the coupons of approximate ones.
+
+A sub-key counts from the interval at which its first tile enters the window until the one at which its last tile leaves;
+while a newer tile enters before the older one leaves nothing changes. So a range costs what appears and disappears, however
+long the windows are, and adds up whole numbers only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fstore.plan.changes import Change, Timeline
+from fstore.plan.frames import Frames
+from fstore.plan.parts import raw_column
+from fstore.plan.scalar_states import presence
+from fstore.plan.sketches import distinct_estimate_sql
+from fstore.plan.slides import SlideRef
+from fstore.plan.sub_keys import OWN, SubQueries, events_slide, key_columns, numbered_keys
+from fstore.plan.tile_states import TILE_START, TILE_SUB, TileDraft
+from fstore.plan.window_features import WindowFeature
+
+
+class DistinctCounts:
+    """Compiles count_distinct and approx_count_distinct over one split."""
+
+    def __init__(self, features: Sequence[WindowFeature], draft: TileDraft) -> None:
+        self.features, self.draft = features, draft
+        self.slides = [events_slide(draft, feature) for feature in features]
+        self.columns = [f"c{index}" for index in range(len(features))]
+        self.keys = key_columns(draft)
+
+    def compile(self) -> SubQueries:
+        """Return the queries."""
+        states = {slide.tile.name: slide.tile for slide in self.slides}
+        return SubQueries(tuple(states.values()), self._finished(self._range()), self._finished(self._single()))
+
+    def _finished(self, counts: str) -> str:
+        """Return counts of sub-keys as features."""
+        selected = [*self.keys, "interval_end"]
+        estimated: list[str] = []
+        for feature, column in zip(self.features, self.columns, strict=True):
+            value = column
+            if feature.function == "approx_count_distinct":
+                value = f"of_{column}.estimate"
+                estimated.append(column)
+            selected.append(f"{value} AS {raw_column(feature)}")
+        if not estimated:
+            return f"SELECT {', '.join(selected)}\nFROM (\n{counts}\n)"
+        some = "\n  UNION\n".join(
+            f"  SELECT DISTINCT {column} AS coupons FROM counted WHERE {column} > 0" for column in estimated
+        )
+        joins = "\n".join(f"LEFT JOIN estimate AS of_{column} ON of_{column}.coupons = {column}" for column in estimated)
+        return f"""WITH counted AS MATERIALIZED (
+{counts}
+),
+estimate AS MATERIALIZED (
+  SELECT coupons, {distinct_estimate_sql("coupons")} AS estimate FROM (
+{some}
+  )
+)
+SELECT {", ".join(selected)}
+FROM counted
+{joins}"""
+
+    def _single(self) -> str:
+        spans = [feature.span for feature in self.features]
+        refs = [
+            SlideRef(slide=slide, span=span, column=f"events_{column}")
+            for slide, span, column in zip(self.slides, spans, self.columns, strict=True)
+        ]
+        per_sub_key = Frames(OWN, [*self.keys, TILE_SUB], spans, refs, presence(self.draft)).single()
+        counts = [f"count(*) FILTER (events_{column} > 0) AS {column}" for column in self.columns]
+        groups = ", ".join([*self.keys, "interval_end"])
+        return f"SELECT {groups}, {', '.join(counts)}\nFROM (\n{per_sub_key}\n)\nGROUP BY {groups}"
+
+    def _range(self) -> str:
+        timeline = Timeline(OWN, [feature.span for feature in self.features])
+        states = list(dict.fromkeys(slide.name for slide in self.slides))
+        turns = ",\n".join(self._turns(number, state, timeline) for number, state in enumerate(states))
+        changes: list[Change] = []
+        for feature, slide, column in zip(self.features, self.slides, self.columns, strict=True):
+            turn, span = f"turn{states.index(slide.name)}", timeline.spans.index(feature.span)
+            apart = f"coalesce(come{span} > gone{span}, true)"
+            changes.append(Change(column, "-1", f"gone{span}", turn, apart))
+            changes.append(Change(column, "1", f"come{span}", turn, apart))
+        listed = ", ".join(self.columns)
+        return f"""WITH
+{timeline.ctes()},
+{numbered_keys(self.draft)},
+{turns},
+{timeline.held(["k"], changes)}
+SELECT {", ".join(self.keys)}, interval_end, {listed}
+FROM (SELECT k, unnest(range(position, until)) AS position, {listed} FROM held)
+JOIN stop USING (position)
+JOIN key USING (k)"""
+
+    def _turns(self, number: int, state: str, timeline: Timeline) -> str:
+        """Return the CTE of every sub-key's tiles, each with the one before it: nothing before the first, and after all.
+
+        It says where the older one leaves and where the newer one comes, per span, and has only those that come later.
+        """
+        spans = list(enumerate(timeline.spans))
+        sides = [
+            f"{timeline.leave(span, 'older')} AS gone{n}, {timeline.enter(span, 'newer')} AS come{n}" for n, span in spans
+        ]
+        apart = " OR ".join(f"coalesce(come{n} > gone{n}, true)" for n, _ in spans)
+        return f"""seen{number} AS MATERIALIZED (
+  SELECT k, begins, lag(begins) OVER tiles AS older, lead(begins) OVER tiles IS NULL AS newest
+  FROM (
+    SELECT k, {TILE_SUB} AS sub, epoch_us({TILE_START}) AS begins FROM {OWN} JOIN key USING ({", ".join(self.keys)})
+    WHERE {state} > 0
+  )
+  WINDOW tiles AS (PARTITION BY k, sub ORDER BY begins)
+),
+turn{number} AS MATERIALIZED (
+  SELECT * FROM (
+    SELECT k, {", ".join(sides)}
+    FROM (
+      SELECT k, older, begins AS newer FROM seen{number}
+      UNION ALL
+      SELECT k, begins, NULL FROM seen{number} WHERE newest
+    ) AS pair
+    LEFT JOIN place AS older ON older.begins = pair.older
+    LEFT JOIN place AS newer ON newer.begins = pair.newer
+  )
+  WHERE {apart}
+)"""

@@ -1,0 +1,143 @@
+"""The oldest and newest values of a window: ``first``, ``last``, ``first_k`` and ``last_k``.
+
+Each tile keeps its outermost values, the wanted ones first. Tiles follow each other in time, so that only making them has to
+look at times and ties. A window ends (or begins) with some tile that has values, and its list is a run of the values from
+there on. So the k values next to each tile are gathered once for all windows; what slides is only which tile is outermost
+and how many values there are, and lists are joined to the rows at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from fstore.plan.inference import sql_type
+from fstore.plan.slides import Slide
+from fstore.plan.tile_states import TileDraft
+from fstore.plan.window_features import WindowFeature
+from fstore.types import parse_type
+
+
+def _kept(draft: TileDraft, feature: WindowFeature, condition: str, *, newest: bool, k: int | None = None) -> str:
+    """Return the aggregate of the outermost value, or of a list of ``k``, the outermost first.
+
+    Ties of time go to ``order_by`` (a null one loses), then to the greatest value. Where a value has a rank among whole
+    numbers, time and rank are compared as one 128-bit integer, which takes half the time that structs take.
+    """
+    at = draft.instant if newest else f"-{draft.instant}"
+    argument, many = f"({feature.argument})", "" if k is None else f", {k}"
+    rank = _rank(feature)
+    if feature.order_by is not None:
+        order = f"{feature.order_by}, '{'ASC' if newest else 'DESC'} NULLS FIRST'"
+        key = f"create_sort_key({at}, 'ASC NULLS FIRST', {order}, {argument}, 'ASC NULLS FIRST')"
+    elif rank is not None:
+        key = f"CAST({at} AS HUGEINT) * {2**64} + {rank}"
+    else:
+        pairs = f'max(struct_pack("at" := {at}, v := {argument}){many}){condition}'
+        return f"struct_extract({pairs}, 'v')" if k is None else f"list_transform({pairs}, lambda item: item.v)"
+    return f"arg_max({argument}, {key}{many}){condition}"
+
+
+def _rank(feature: WindowFeature) -> str | None:
+    """Return a whole number of 64 bits that orders values as they are ordered; None where there is none."""
+    kind = None if feature.argument_type is None else parse_type(feature.argument_type)
+    argument = f"({feature.argument})"
+    if kind is not None and kind.is_float:
+        bits = f"CAST(CAST(CAST({argument} AS DOUBLE) AS BIT) AS BIGINT)"
+        # Of negative numbers the greater has the smaller bits behind the sign; NaN is the greatest whatever its bits.
+        ordered = f"WHEN {bits} < 0 THEN -({bits} & {2**63 - 1}) ELSE {bits} END"
+        return f"CASE WHEN isnan(CAST({argument} AS DOUBLE)) THEN {2**63 - 1} {ordered}"
+    if kind is not None and ((kind.is_integer and kind.name != "uint64") or kind.name == "bool"):
+        return f"CAST({argument} AS BIGINT)"
+    return None
+
+
+def outermost_slide(draft: TileDraft, feature: WindowFeature, condition: str) -> Slide:
+    """Return the slide of the first or last value. ``condition`` is the FILTER of the events that count."""
+    newest = feature.function == "last"
+    farthest = "arg_max" if newest else "arg_min"
+    state = draft.state(
+        feature.function, feature.argument, feature.where, feature.order_by,
+        aggregate=_kept(draft, feature, condition, newest=newest), merge=f"{farthest}({{0}}, tile_start)",
+        type=_type(feature), columns=feature.columns,
+    )  # fmt: skip
+    name = state.name
+    over = f"{'last' if newest else 'first'}_value({name} IGNORE NULLS) {{over}}"
+    return Slide(name=name, tile=state, merge=f"{farthest}({name}, tile_start){{filter}}", over=over)
+
+
+def list_slides(draft: TileDraft, feature: WindowFeature, condition: str) -> tuple[Slide, Slide]:
+    """Return the slides of the first or last values, and of how many there are (of more than k in a tile, k).
+
+    ``condition`` is the FILTER of the events that count.
+    """
+    newest, k = feature.function == "last_k", feature.limit or 1
+    direction = "DESC" if newest else "ASC"
+    item = _type(feature)
+    state = draft.state(
+        feature.function, feature.argument, feature.where, feature.order_by, k,
+        aggregate=_kept(draft, feature, condition, newest=newest, k=k),
+        merge=f"flatten(list({{0}} ORDER BY tile_start {direction}))[:{k}]", type=item and f"{item}[]",
+        columns=feature.columns,
+    )  # fmt: skip
+    name = state.name
+    farthest = "max" if newest else "min"
+    tile, count = f"{name}_tile", f"{name}_len"
+    outermost = Slide(
+        name=tile,
+        tile=state,
+        merge=f"{farthest}(CASE WHEN len({name}) > 0 THEN epoch_us(tile_start) END){{filter}}",
+        over=f"{farthest}({tile}) {{over}}",
+        ends_alike=newest,
+        listed=k if newest else -k,
+    )
+    number = Slide(name=count, tile=state, merge=f"sum(len({name})){{filter}}", over=f"sum({count}) {{over}}", counter=True)
+    return outermost, number
+
+
+def listed_rows(rows: str, tiles: str, keys: Mapping[str, str], columns: Mapping[str, Slide], others: Sequence[str]) -> str:
+    """Return the query that puts lists in the place of the tiles that they begin with.
+
+    ``tiles`` is the relation of tiles, ``keys`` maps columns of ``rows`` to its own, ``columns`` names those of ``rows``
+    that hold tiles, with their slides, and ``others`` the further columns.
+    """
+    lists = {slide.name: f"list_{number}" for number, slide in enumerate(dict.fromkeys(columns.values()))}
+    gathered = [_gathered(lists[slide.name], tiles, keys, slide) for slide in dict.fromkeys(columns.values())]
+    joins = [
+        f"LEFT JOIN {lists[slide.name]} AS of_{column} ON "
+        + " AND ".join([f"of_{column}.{key} = rows.{key}" for key in keys])
+        + f" AND of_{column}.beginning = rows.{column}"
+        for column, slide in columns.items()
+    ]
+    shown = [f"rows.{name}" for name in [*keys, "interval_end", *others]]
+    shown += [f"of_{column}.items AS {column}" for column in columns]
+    ctes = ",\n".join(gathered)
+    return f"WITH {ctes}\nSELECT\n  {', '.join(shown)}\nFROM (\n{rows}\n) AS rows\n" + "\n".join(joins)
+
+
+def _gathered(name: str, tiles: str, keys: Mapping[str, str], slide: Slide) -> str:
+    """Return the CTE of the values next to each tile: its own and those of the tiles that follow, k altogether."""
+    k, direction = abs(slide.listed), "DESC" if slide.listed > 0 else "ASC"
+    column = slide.tile.name
+    listed = ", ".join(keys)
+    named = ", ".join(f"{key} AS {own}" for own, key in keys.items())
+    here = f"PARTITION BY {listed} ORDER BY"
+    return f"""{name} AS (
+  SELECT
+    {listed}, beginning,
+    flatten(list(own) OVER ({here} number RANGE BETWEEN CURRENT ROW AND {k - 1} FOLLOWING))[:{k}] AS items
+  FROM (
+    -- number: how many values lie between a tile and the outermost one of its key.
+    SELECT *, sum(len(own)) OVER ({here} beginning {direction}) - len(own) AS number
+    FROM (SELECT {named}, epoch_us(tile_start) AS beginning, {column} AS own FROM {tiles} WHERE len({column}) > 0)
+  )
+)"""
+
+
+def list_value(feature: WindowFeature) -> Callable[[str, str], str]:
+    """Return the value of a feature, given the list of its outermost tile and the number of values; null without any."""
+    return lambda items, number: f"CASE WHEN {number} > 0 THEN {items}[:least({number}, {feature.limit or 1})] END"
+
+
+def _type(feature: WindowFeature) -> str:
+    """Return the type of an argument in SQL, nothing where it is unknown."""
+    return "" if feature.argument_type is None else sql_type(parse_type(feature.argument_type))
