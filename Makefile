@@ -31,13 +31,13 @@ endif
 	@touch $@
 
 data: env  ## write the example's data under data/
-	@$(BIN)/python scripts/flights_data.py
+	@$(BIN)/python -m scripts.flights_data
 
 demo: env data  ## backfill the flights through Airflow, then read them back
-	@$(BIN)/python scripts/demo.py
+	@$(BIN)/python -m scripts.demo
 
 up: env data  ## run Airflow with the flights project, until Ctrl-C
-	@$(BIN)/python scripts/up.py
+	@$(BIN)/python -m scripts.up
 
 check: env  ## format, lint, types, architecture and unit tests: under a minute
 	$(BIN)/ruff format --check .

@@ -15,7 +15,7 @@ from benchmarks.harness import MEBIBYTE, measure, report
 from benchmarks.online_rows import CODEC, END, ROWS, VIEW, batches, check, packed, prepare
 from fstore.stores.online import Floor, apply_rows
 from fstore.stores.redis import RedisStore
-from tests.servers import redis_server
+from scripts.servers import redis_server
 
 BOUND_SCRIPT = """
 local n = #KEYS

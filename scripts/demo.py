@@ -24,6 +24,7 @@ from fstore.airflow.rest import AirflowClient
 from fstore.airflow.rest_values import DagRun
 from fstore.cli.lineage import show_lineage
 from fstore.cli.versions import apply_project
+from scripts.servers import airflow_database
 
 ROOT = Path(__file__).resolve().parent.parent
 DAILY = (
@@ -50,7 +51,7 @@ def main() -> int:
     console.rule("1. Register the definitions")
     apply_project(hold=False, renewed=[], as_json=False)
     console.rule("2. Start Airflow")
-    with LocalAirflow(ROOT) as airflow:
+    with airflow_database(ROOT / ".airflow") as database, LocalAirflow(ROOT, database_url=database) as airflow:
         client = airflow.client()
         console.print(f"Airflow is at {airflow.url}, login admin / admin")
         client.wait_for_dags([*DAILY, *HOURLY])
@@ -80,7 +81,7 @@ def run_year(client: AirflowClient) -> list[DagRun]:
     runs: list[DagRun] = []
     with Progress(*columns, console=console) as display:
         for dag in [*DAILY, *HOURLY]:
-            client.set_paused(dag, paused=True)  # so that nothing runs while Airflow's SQLite takes all of these
+            client.set_paused(dag, paused=True)  # so that nothing runs before all of these are there
         backfills = {
             client.backfill(dag, day("2013-01-01"), day("2013-01-07"), max_active_runs=7): f"backfill {dag}, January 1-7"
             for dag in DAILY

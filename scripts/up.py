@@ -11,6 +11,7 @@ from rich.console import Console
 
 from fstore.airflow.local import LocalAirflow
 from fstore.cli.versions import apply_project
+from scripts.servers import airflow_database
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -22,7 +23,7 @@ def main() -> int:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    with LocalAirflow(ROOT, port=8080) as airflow:
+    with airflow_database(ROOT / ".airflow") as database, LocalAirflow(ROOT, port=8080, database_url=database) as airflow:
         console.print(f"Airflow: [bold]{airflow.url}[/], login admin / admin. Ctrl-C stops it.")
         console.print("Open a DAG and press Trigger → Backfill to compute a range of days.")
         stop.wait()

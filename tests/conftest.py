@@ -14,7 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
-from tests.servers import RunningServer, ServerMissing, postgres_server, redis_server
+from scripts.servers import RunningServer, ServerMissing, postgres_server, redis_server
 
 pytest_plugins = ["pytester", "fstore.testing.plugin"]
 

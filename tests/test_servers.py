@@ -6,7 +6,7 @@ import psycopg
 import pytest
 import redis
 
-from tests.servers import postgres_server, redis_server
+from scripts.servers import postgres_server, redis_server
 
 
 @pytest.mark.integration

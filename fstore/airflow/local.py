@@ -2,7 +2,8 @@
 
 Takes a project directory; starts ``airflow standalone`` with its home in ``.airflow/`` there, on a port of its own, with a
 known login, and stops every process of it again. Nothing outside the home is touched, and no setting of another Airflow in
-the environment is inherited. Not for production: one machine, SQLite.
+the environment is inherited. Not for production: one machine. On SQLite, which it uses where it is given no database,
+backfills of many runs can stop a component: give it a PostgreSQL server for more than a few runs.
 """
 
 from __future__ import annotations
@@ -58,13 +59,14 @@ def free_port() -> int:
 class LocalAirflow:
     """Starts and stops one Airflow; a context manager.
 
-    ``root`` is the project with its ``dags/`` and ``plugins/``. ``users`` maps a name to its role, and each name is its own
-    password. ``environ`` is added to the environment of every process and wins over what is set here.
+    ``root`` is the project with its ``dags/`` and ``plugins/``. ``database_url`` is a database of PostgreSQL, ``postgresql://…``,
+    for what Airflow itself remembers; without it that is SQLite in the home. ``users`` maps a name to its role, and each
+    name is its own password. ``environ`` is added to the environment of every process and wins over what is set here.
     """
 
     def __init__(
-        self, root: Path, *, port: int | None = None, home: Path | None = None, environ: Mapping[str, str] | None = None,
-        users: Mapping[str, str] | None = None,
+        self, root: Path, *, port: int | None = None, home: Path | None = None, database_url: str | None = None,
+        environ: Mapping[str, str] | None = None, users: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
         self.root = root.resolve()
         self.home = (home or self.root / ".airflow").resolve()
@@ -72,6 +74,7 @@ class LocalAirflow:
         self.url = f"http://127.0.0.1:{self.port}"
         self.log_file = self.home / "standalone.log"
         self._users = dict(users or {"admin": "admin"})
+        self._database_url = database_url
         self._environ = dict(environ or {})
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -164,8 +167,15 @@ class LocalAirflow:
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
             "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(transport),
+            **self._database(),
             **self._environ,
         }
+
+    def _database(self) -> dict[str, str]:
+        if self._database_url is None:
+            return {}
+        driver = self._database_url.replace("postgresql://", "postgresql+psycopg2://", 1)
+        return {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": driver}
 
     def _check_port(self) -> None:
         with socket.socket() as probe:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.servers import RunningServer, ServerMissing, redis_server
+from scripts.servers import RunningServer, ServerMissing, airflow_database, redis_server
 
 SHOP = (
     "shop.activity.daily", "shop.activity.hourly", "shop.gifts.daily", "shop.live.daily", "shop.maintenance",
@@ -76,7 +76,11 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
             create(outlet)
             registry = {"conn_type": "generic", "extra": {"url": outlet.registry_url}}
             environ |= {"AIRFLOW_CONN_OUTLET_ONLINE": url, "AIRFLOW_CONN_OUTLET_REGISTRY": json.dumps(registry)}
-        with LocalAirflow(root, environ=environ, users={"admin": "admin", "viewer": "viewer"}) as airflow:
+        users = {"admin": "admin", "viewer": "viewer"}
+        with (
+            airflow_database(root / ".airflow") as database,
+            LocalAirflow(root, database_url=database, environ=environ, users=users) as airflow,
+        ):
             admin, viewer = airflow.client(), airflow.client("viewer")
             admin.wait_for_dags([*SHOP, "consumer"])
             yield Shop(airflow=airflow, admin=admin, viewer=viewer, settings=settings, redis=redis, live_since=live_since)

@@ -29,7 +29,7 @@ from fstore.errors import (
 )
 from fstore.interval import Interval, parse_instant
 from fstore.stores.offline import MARKER, LocalOfflineStore, OfflineStore, open_offline_store
-from tests.servers import free_port
+from scripts.servers import free_port
 
 TABLE = pa.table({"k": ["a", "b"], "n": [1, 2]})
 

