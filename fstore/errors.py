@@ -25,6 +25,7 @@ never for a wrong definition or wrong data, always for an unreachable store.
     │   ├── InputsChanged           an input was republished meanwhile (retryable)
     │   ├── DefinitionChanged       another definition was registered meanwhile (retryable)
     │   └── NotComplete             a new generation lacks intervals that are live, so it cannot take their place
+    ├── InjectedFault               a failpoint that a test armed (retryable)
     ├── InputsNotReady              an upstream interval is not published yet (retryable)
     ├── InputsImpossible            an upstream can never produce the interval
     ├── StoreError
@@ -72,6 +73,13 @@ def did_you_mean(name: str, candidates: Iterable[str]) -> str:
 def listing(names: Iterable[str]) -> str:
     """Return names quoted and joined with commas, in order; ``none`` when there are none."""
     return ", ".join(repr(name) for name in names) or "none"
+
+
+class InjectedFault(FStoreError):
+    """What a failpoint raises that a test armed to fail."""
+
+    code = "injected_fault"
+    retryable = True
 
 
 # -- definitions ------------------------------------------------------------------------------------------------------

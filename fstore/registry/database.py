@@ -30,6 +30,7 @@ from fstore.errors import (
     SettingsError,
     StoreMissing,
 )
+from fstore.failpoints import failpoint
 from fstore.registry import tables
 from fstore.registry.migrations import REVISIONS
 
@@ -86,7 +87,10 @@ class Database:
                 limits += f"SET LOCAL idle_in_transaction_session_timeout = '{BUSY_SECONDS}s'"
                 connection.exec_driver_sql(limits)
             self._check(connection)
+            failpoint("registry.begun")
             yield connection
+            failpoint("registry.committing")
+        failpoint("registry.committed")
 
     def create(self, incarnation: str) -> None:
         """Create the schema or bring an older one up to date, and enter the project, as ``incarnation`` if it is new.
@@ -98,6 +102,7 @@ class Database:
         with self._transaction(_engine(self._url, create=True), {_WRITE: True}) as connection:
             if not self.is_sqlite:
                 connection.exec_driver_sql("SELECT pg_advisory_xact_lock(6152914378)")  # serializes migrations
+            failpoint("migration.begun")
             revision = _revision(connection)
             self._refuse_newer(revision)
             if revision != REVISIONS[-1]:
@@ -106,6 +111,7 @@ class Database:
 
                 upgrade(connection, REVISION_TABLE)
             self._enter_project(connection, incarnation)
+            failpoint("migration.upgraded")
         self._checked = False
 
     def now(self, connection: Connection) -> datetime:

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
 from fstore.errors import AttemptUnknown, DefinitionChanged, InputsChanged
+from fstore.failpoints import failpoint
 from fstore.interval import Interval, merge_intervals
 from fstore.plan.tile_step import is_tiles
 from fstore.registry.attempts import AttemptRow, lock_attempt, read_pins, refuse_abandoned
@@ -44,6 +45,7 @@ def publish_attempt(
     Raises AttemptUnknown (no such attempt, or without verdicts), Fenced and InputsChanged; then nothing is written.
     """
     project = lock_project(database, connection)
+    failpoint("publish.locked")
     attempt = lock_attempt(database, connection, attempt_id)
     refuse_abandoned(attempt)
     outcomes = _outcomes(connection, attempt, chosen)
@@ -54,6 +56,7 @@ def publish_attempt(
         fresh = [interval for interval in passed if interval not in overtaken]
         if fresh:
             _refuse_changed_inputs(database, connection, attempt_id)
+            failpoint("publish.checked")
             _append(database, connection, project, attempt, merge_intervals(fresh))
         _settle(connection, attempt_id, overtaken, merge_intervals(outcomes))
         _finish(database, connection, attempt_id)
@@ -140,7 +143,9 @@ def _append(
 ) -> None:
     """Append a publication per range and its online work."""
     rows = next_publications(database, connection, project, attempt, [(attempt.view, range_) for range_ in ranges])
+    failpoint("publish.appended")
     _enqueue(database, connection, attempt, rows)
+    failpoint("publish.enqueued")
 
 
 def next_publications(

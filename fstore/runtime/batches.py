@@ -13,6 +13,7 @@ import msgspec
 
 from fstore.backends import Backends
 from fstore.errors import AttemptUnknown, InputsNotReady, ValidationFailed
+from fstore.failpoints import failpoint
 from fstore.interval import Interval
 from fstore.lineage.run import ParentRun
 from fstore.plan.steps import Step
@@ -70,6 +71,7 @@ class BatchRun:
         if not self._resolved.ready:
             raise InputsNotReady(not_ready(step, self._resolved.missing))
         self.batch: Batch = backends.registry.ledger.begin_batch(step, self._resolved.ready, run_id)
+        failpoint("batch.begun")
         self.reused: tuple[Attempt, ...] = self._take_over()
         self._attempts = [attempt.id for attempt in self.reused]
         self._rows = sum(file.rows for attempt in self.reused for file in attempt.files)

@@ -19,6 +19,7 @@ from fstore.arrow import arrow_schema, schema_id
 from fstore.backends import Backends
 from fstore.engines.engine import ArrowRelation, IntervalsRelation, Query
 from fstore.errors import FStoreError, InputsNotReady, OutputMismatch
+from fstore.failpoints import failpoint
 from fstore.interval import Interval
 from fstore.lineage.run import ParentRun
 from fstore.plan.steps import EVENT_TIMESTAMP, AggregateStep, CompositeStep, PythonStep, SqlStep, Step
@@ -87,6 +88,7 @@ def compute_attempt(
         step, resolved.ready, run_id, resolved.pins, lineage_events=started,
         sources=source_reads(step, resolved.ready, known), batch=None if chunk is None else chunk.batch,
     )  # fmt: skip
+    failpoint("attempt.begun")
     try:
         tiles = _read_tiles(backends, attempt, known, () if chunk is None else chunk.among)
         backends.offline.prepare_directory(backends.offline.attempt_directory(step.view, attempt.generation, attempt.id))
@@ -95,7 +97,9 @@ def compute_attempt(
         message = str(error) if isinstance(error, FStoreError) else f"{type(error).__name__}: {error}"
         ledger.fail(attempt.id, message, lineage_events=[build("FAIL", attempt, parent=parent, error=message)])
         raise
+    failpoint("compute.written")
     ledger.record_files(attempt.id, files, pins=tiles.pins)
+    failpoint("compute.recorded")
     return Computed(
         attempt=attempt.id,
         intervals=resolved.ready,

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from fstore.backends import Backends
 from fstore.engines.engine import Query
 from fstore.errors import FStoreError
+from fstore.failpoints import failpoint
 from fstore.plan.sql import quoted
 from fstore.plan.steps import EVENT_TIMESTAMP, Step
 from fstore.registry.records import Head, OnlineWork
@@ -48,7 +49,9 @@ def apply_outbox(backends: Backends, *, limit: int = 1000, progress: Progress | 
             outbox.failed(entry.id, str(error))
             failed += 1
         else:
+            failpoint("outbox.applied")
             outbox.done([entry.id])
+            failpoint("outbox.done")
             entries += 1
         if progress:
             progress(entries + failed, len(pending))
@@ -57,6 +60,7 @@ def apply_outbox(backends: Backends, *, limit: int = 1000, progress: Progress | 
 
 def apply_work(backends: Backends, work: OnlineWork) -> int:
     """Apply one publication, and return how many rows were written. Superseded snapshots need nothing."""
+    failpoint("online.begun")
     step = backends.registry.ledger.attempt(work.attempt).step
     return _apply_snapshot(backends, step, work) if step.kind == "snapshot" else _apply_events(backends, step, work)
 
@@ -71,7 +75,9 @@ def _apply_snapshot(backends: Backends, step: Step, work: OnlineWork) -> int:
     target = _target(backends, step, work)
     with backends.engine.read(Query(sql="SELECT * FROM published", relations={"published": relation})) as reader:
         applied = apply_rows(backends.online, target, _codec(step), reader, work.sequence)
+    failpoint("online.applied")
     backends.online.raise_floor(target, Floor(sequence=work.sequence, end=last.end))
+    failpoint("online.floor")
     return applied.written
 
 
@@ -101,8 +107,10 @@ def _apply_events(backends: Backends, step: Step, work: OnlineWork) -> int:
             kept = batch.filter(pc.is_valid(batch[EVENT_TIMESTAMP]))
             written += apply_rows(backends.online, target, codec, [kept], work.sequence).written
             written += apply_tombstones(backends.online, target, codec, pa.Table.from_batches([gone]), work.sequence).written
+    failpoint("online.applied")
     # Rows of event views stand for themselves; their floor only says that the store has not lost them.
     backends.online.raise_floor(target, Floor(sequence=work.sequence, end=work.end))
+    failpoint("online.floor")
     return written
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from fstore.backends import Backends
+from fstore.failpoints import failpoint
 from fstore.interval import Interval
 from fstore.lineage.run import ParentRun
 from fstore.registry.records import OnlineWork, Published
@@ -45,6 +46,7 @@ def materialize_attempt(backends: Backends, attempt_id: int, *, parent: ParentRu
         return [build("COMPLETE", attempt, parent=parent, quality=quality, sequence=published.sequence)]
 
     published = backends.registry.ledger.publish(attempt_id, lineage_events=complete)
+    failpoint("publish.committed")
     online_rows = _bring_online(backends, published) if attempt.step.online else 0
     ranges = [Interval(publication.start, publication.end) for publication in published.publications]
     intervals = tuple(interval for interval in attempt.intervals if any(range_.contains(interval) for range_ in ranges))
@@ -73,7 +75,9 @@ def _bring_online(backends: Backends, published: Published) -> int:
             attempt=publication.attempt,
         )
         rows += apply_work(backends, work)
+    failpoint("outbox.applied")
     attempts = {publication.attempt for publication in published.publications}
     outbox = backends.registry.outbox
     outbox.done([entry.id for attempt in attempts for entry in outbox.pending(kind="online", attempt=attempt)])
+    failpoint("outbox.done")
     return rows

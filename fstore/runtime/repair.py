@@ -13,6 +13,7 @@ import msgspec
 
 from fstore.backends import Backends
 from fstore.extraction import sweep_extracts
+from fstore.failpoints import failpoint
 from fstore.plan.steps import Step
 from fstore.registry.records import Head, OnlineWork, RegisteredView
 from fstore.runtime.delivery import apply_work
@@ -44,6 +45,7 @@ def repair_online(backends: Backends) -> Repaired:
         heads = backends.registry.ledger.heads(step.view)
         if heads and _is_behind(backends, step, registered.generation, heads):
             rows += sum(apply_work(backends, work) for work in _work(step, registered.generation, heads))
+            failpoint("repair.applied")
             views.append(step.view)
     return Repaired(views=tuple(views), rows=rows)
 
@@ -57,9 +59,12 @@ def sweep(backends: Backends, now: datetime, *, after: timedelta = SWEEP_AFTER) 
     """
     ledger = backends.registry.ledger
     dead = ledger.abandon(now - after)
+    failpoint("sweep.abandoned")
     for attempt in dead:
         backends.offline.delete_directory(backends.offline.attempt_directory(attempt.view, attempt.generation, attempt.id))
+        failpoint("sweep.deleted")
     ledger.mark_swept([attempt.id for attempt in dead])
+    failpoint("sweep.marked")
     sweep_extracts(backends.registry, backends.offline, now - after)
     return len(dead)
 

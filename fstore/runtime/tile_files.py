@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from fstore.backends import Backends
 from fstore.engines.engine import Query, TilePart, TilesRelation
 from fstore.errors import FStoreError
+from fstore.failpoints import failpoint
 from fstore.interval import Interval, merge_intervals
 from fstore.plan.steps import EVENT_TIMESTAMP, TileSet, TileState, tile_dataset
 from fstore.plan.tile_states import TILE_START, TILE_SUB
@@ -37,10 +38,13 @@ class TileFiles:
         """
         offline, ledger = self._backends.offline, self._backends.registry.ledger
         directory = offline.attempt_directory(attempt.group, TILES_GENERATION, attempt.id)
+        failpoint("tiles.begun")
         try:
             offline.prepare_directory(directory)
             files = [self._write(directory, number, range_, query) for number, (range_, query) in enumerate(queries)]
+            failpoint("tiles.written")
             published = ledger.tiles.publish(attempt.id, files)
+            failpoint("tiles.published")
         except Exception as error:
             ledger.fail(attempt.id, str(error) if isinstance(error, FStoreError) else f"{type(error).__name__}: {error}")
             raise

@@ -16,6 +16,7 @@ from fstore.arrow import arrow_schema
 from fstore.backends import Backends
 from fstore.engines.engine import FilesRelation, IntervalsRelation, Query, Relation
 from fstore.errors import AttemptUnknown, ColumnsChanged, ValidationFailed
+from fstore.failpoints import failpoint
 from fstore.interval import Interval, format_instant
 from fstore.lineage.run import CheckOutcome, ParentRun, Quality
 from fstore.plan.audits import INTERVAL_COLUMN, AuditQueries, compile_audit_queries
@@ -103,13 +104,16 @@ def validate_attempt(backends: Backends, attempt_id: int, *, parent: ParentRun |
         )
     audited = _Audit(backends, attempt)
     verdicts = audited.verdicts()
+    failpoint("validate.audited")
     files, aside = audited.set_aside(verdicts)
+    failpoint("validate.set_aside")
     _refuse_changed_columns(backends, build, attempt, files or attempt.files, parent=parent)
     report = ValidationReport(attempt=attempt_id, view=attempt.view, verdicts=tuple(verdicts), quarantine_file=aside)
     quality = msgspec.structs.replace(_quality(verdicts), null_counts=audited.null_counts())
     passed = len(report.blocked) < len(report.verdicts)
     running = [build("RUNNING", attempt, parent=parent, quality=quality)] if passed else []
     ledger.record_verdicts(attempt_id, verdicts, files, lineage_events=running)
+    failpoint("validate.recorded")
     _fail_if_all_blocked(backends, build, attempt, report, parent=parent, quality=quality)
     return report
 

@@ -33,6 +33,7 @@ from fstore.errors import (
     StoreReadOnly,
     StoreUnavailable,
 )
+from fstore.failpoints import failpoint
 from fstore.filesystem import open_filesystem
 
 MARKER = "_fstore.json"
@@ -285,10 +286,14 @@ class LocalOfflineStore(_Files):
             temporary.touch()
         try:
             yield str(temporary)
+            failpoint("offline.written")
             with self._errors(relative):
                 _sync(temporary)
+                failpoint("offline.synced")
                 temporary.replace(target)
+                failpoint("offline.renamed")
                 _sync(target.parent)
+            failpoint("offline.visible")
         finally:
             temporary.unlink(missing_ok=True)
 

@@ -18,6 +18,7 @@ import msgspec
 import pyarrow as pa
 
 from fstore.errors import StoreCorrupt
+from fstore.failpoints import failpoint
 from fstore.stores.encoding import RowCodec, row_sequence
 
 Item = TypeVar("Item")
@@ -122,6 +123,7 @@ def apply_rows(
     with closing(_ahead(_chunks(batches))) as chunks, closing(_ahead(_encoded(codec, chunks, sequence))) as encoded:
         for keys, rows in encoded:
             written += store.write_rows(view, keys, rows)
+            failpoint("online.written")
             done += len(keys)
             if progress is not None:
                 progress(done)
