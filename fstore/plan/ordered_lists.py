@@ -37,6 +37,22 @@ def _kept(draft: TileDraft, feature: WindowFeature, condition: str, *, newest: b
     return f"arg_max({argument}, {key}{many}){condition}"
 
 
+def _quick(draft: TileDraft, feature: WindowFeature, condition: str, *, newest: bool, k: int) -> str:
+    """Return the aggregate of a list of ``k`` that compares times only, and is longer than ``k`` where that may be wrong.
+
+    DuckDB compares whole numbers of 64 bits in a third of the time that longer keys take, and keeps them in a third of the
+    memory. One more value is kept than wanted, and so are times: they say whether values meet whose order is open, or the
+    last wanted one and the one after it.
+    """
+    farthest, best = ("arg_max", "max") if newest else ("arg_min", "min")
+    times = f"{best}({draft.instant}, {k + 1}){condition}"
+    values = f"{farthest}(({feature.argument}), {draft.instant}, {k + 1}){condition}"
+    neighbours = f"list_zip({times}, {times}[2:], {values}, {values}[2:])"
+    met = f"p[1] = p[2] AND (i = {k} OR p[3] IS DISTINCT FROM p[4])"
+    doubtful = f"len(list_filter({neighbours}, lambda p, i: {met})) > 0"
+    return f"CASE WHEN {doubtful} THEN list_resize({values}, {k + 1}) ELSE {values}[:{k}] END"
+
+
 def _rank(feature: WindowFeature) -> str | None:
     """Return a whole number of 64 bits that orders values as they are ordered; None where there is none."""
     kind = None if feature.argument_type is None else parse_type(feature.argument_type)
@@ -75,9 +91,9 @@ def list_slides(draft: TileDraft, feature: WindowFeature, condition: str) -> tup
     item = _type(feature)
     state = draft.state(
         feature.function, feature.argument, feature.where, feature.order_by, k,
-        aggregate=_kept(draft, feature, condition, newest=newest, k=k),
+        aggregate=_quick(draft, feature, condition, newest=newest, k=k),
         merge=f"flatten(list({{0}} ORDER BY tile_start {direction}))[:{k}]", type=item and f"{item}[]",
-        columns=feature.columns,
+        columns=feature.columns, inexact=f"len({{0}}) > {k}", again=_kept(draft, feature, condition, newest=newest, k=k),
     )  # fmt: skip
     name = state.name
     farthest = "max" if newest else "min"

@@ -1185,8 +1185,8 @@ SELECT
   CAST(CAST(skewness(CAST(("arr_delay") AS DOUBLE)) FILTER (("arr_delay") IS NOT NULL) EXPORT_STATE AS STRUCT(n UBIGINT, mean DOUBLE, m2 DOUBLE, m3 DOUBLE, c DOUBLE)) AS STRUCT(n UBIGINT, mean DOUBLE, m2 DOUBLE, m3 DOUBLE, c DOUBLE)) AS "t_moments_5ff077926e346889",
   CAST(sum(CAST(GREATEST("arr_delay", 0) AS DOUBLE) * CASE WHEN (__tile_to - epoch_us("recorded_at")) > 21600000000000 THEN 0 ELSE pow(2.0, -(__tile_to - epoch_us("recorded_at")) / 43200000000.0) END) FILTER ((GREATEST("arr_delay", 0)) IS NOT NULL) AS DOUBLE) AS "t_decayed_d98b297ac57b25da",
   CAST(arg_max(("carrier"), create_sort_key(-epoch_us("recorded_at"), 'ASC NULLS FIRST', "flight", 'DESC NULLS FIRST', ("carrier"), 'ASC NULLS FIRST')) FILTER (("carrier") IS NOT NULL) AS VARCHAR) AS "t_first_096cbac94d8721e2",
-  CAST(arg_max(("carrier"), create_sort_key(epoch_us("recorded_at"), 'ASC NULLS FIRST', "flight", 'ASC NULLS FIRST', ("carrier"), 'ASC NULLS FIRST'), 3) FILTER (("carrier") IS NOT NULL) AS VARCHAR[]) AS "t_last_k_915cae88ca11a85f",
-  CAST(arg_max(("carrier"), create_sort_key(-epoch_us("recorded_at"), 'ASC NULLS FIRST', "flight", 'DESC NULLS FIRST', ("carrier"), 'ASC NULLS FIRST'), 3) FILTER (("carrier") IS NOT NULL) AS VARCHAR[]) AS "t_first_k_f253abe49738bfa8"
+  CAST(CASE WHEN len(list_filter(list_zip(max(epoch_us("recorded_at"), 4) FILTER (("carrier") IS NOT NULL), max(epoch_us("recorded_at"), 4) FILTER (("carrier") IS NOT NULL)[2:], arg_max(("carrier"), epoch_us("recorded_at"), 4) FILTER (("carrier") IS NOT NULL), arg_max(("carrier"), epoch_us("recorded_at"), 4) FILTER (("carrier") IS NOT NULL)[2:]), lambda p, i: p[1] = p[2] AND (i = 3 OR p[3] IS DISTINCT FROM p[4]))) > 0 THEN list_resize(arg_max(("carrier"), epoch_us("recorded_at"), 4) FILTER (("carrier") IS NOT NULL), 4) ELSE arg_max(("carrier"), epoch_us("recorded_at"), 4) FILTER (("carrier") IS NOT NULL)[:3] END AS VARCHAR[]) AS "t_last_k_915cae88ca11a85f",
+  CAST(CASE WHEN len(list_filter(list_zip(min(epoch_us("recorded_at"), 4) FILTER (("carrier") IS NOT NULL), min(epoch_us("recorded_at"), 4) FILTER (("carrier") IS NOT NULL)[2:], arg_min(("carrier"), epoch_us("recorded_at"), 4) FILTER (("carrier") IS NOT NULL), arg_min(("carrier"), epoch_us("recorded_at"), 4) FILTER (("carrier") IS NOT NULL)[2:]), lambda p, i: p[1] = p[2] AND (i = 3 OR p[3] IS DISTINCT FROM p[4]))) > 0 THEN list_resize(arg_min(("carrier"), epoch_us("recorded_at"), 4) FILTER (("carrier") IS NOT NULL), 4) ELSE arg_min(("carrier"), epoch_us("recorded_at"), 4) FILTER (("carrier") IS NOT NULL)[:3] END AS VARCHAR[]) AS "t_first_k_f253abe49738bfa8"
 FROM (SELECT *, epoch_us("recorded_at") - (epoch_us("recorded_at") % 86400000000 + 86400000000) % 86400000000 AS __tile_from, epoch_us("recorded_at") - (epoch_us("recorded_at") % 86400000000 + 86400000000) % 86400000000 + 86400000000 AS __tile_to FROM events)
 GROUP BY 1, 2
 ),
@@ -1194,9 +1194,11 @@ again AS (
 SELECT
   first.__k0,
   first.__tile_from,
-  CAST(struct_update(CAST(skewness(CAST(("arr_delay") AS DOUBLE) - "t_moments_5ff077926e346889".mean) FILTER (("arr_delay") IS NOT NULL) EXPORT_STATE AS STRUCT(n UBIGINT, mean DOUBLE, m2 DOUBLE, m3 DOUBLE, c DOUBLE)), c := any_value("t_moments_5ff077926e346889".mean)) AS STRUCT(n UBIGINT, mean DOUBLE, m2 DOUBLE, m3 DOUBLE, c DOUBLE)) AS "t_moments_5ff077926e346889"
+  CAST(struct_update(CAST(skewness(CAST(("arr_delay") AS DOUBLE) - "t_moments_5ff077926e346889".mean) FILTER (("arr_delay") IS NOT NULL) EXPORT_STATE AS STRUCT(n UBIGINT, mean DOUBLE, m2 DOUBLE, m3 DOUBLE, c DOUBLE)), c := any_value("t_moments_5ff077926e346889".mean)) AS STRUCT(n UBIGINT, mean DOUBLE, m2 DOUBLE, m3 DOUBLE, c DOUBLE)) AS "t_moments_5ff077926e346889",
+  CAST(arg_max(("carrier"), create_sort_key(epoch_us("recorded_at"), 'ASC NULLS FIRST', "flight", 'ASC NULLS FIRST', ("carrier"), 'ASC NULLS FIRST'), 3) FILTER (("carrier") IS NOT NULL) AS VARCHAR[]) AS "t_last_k_915cae88ca11a85f",
+  CAST(arg_max(("carrier"), create_sort_key(-epoch_us("recorded_at"), 'ASC NULLS FIRST', "flight", 'DESC NULLS FIRST', ("carrier"), 'ASC NULLS FIRST'), 3) FILTER (("carrier") IS NOT NULL) AS VARCHAR[]) AS "t_first_k_f253abe49738bfa8"
 FROM (SELECT *, epoch_us("recorded_at") - (epoch_us("recorded_at") % 86400000000 + 86400000000) % 86400000000 AS __tile_from, epoch_us("recorded_at") - (epoch_us("recorded_at") % 86400000000 + 86400000000) % 86400000000 + 86400000000 AS __tile_to FROM events) AS e
-JOIN (SELECT __k0, __tile_from, "t_moments_5ff077926e346889" FROM made WHERE (coalesce("t_moments_5ff077926e346889".n > 1 AND isfinite("t_moments_5ff077926e346889".n * ("t_moments_5ff077926e346889".mean * "t_moments_5ff077926e346889".mean)) AND "t_moments_5ff077926e346889".n * ("t_moments_5ff077926e346889".mean * "t_moments_5ff077926e346889".mean) > 1e6 * "t_moments_5ff077926e346889".m2, false) AND ("t_moments_5ff077926e346889".m2 <> 0 OR abs("t_moments_5ff077926e346889".mean) >= 1125899906842624.0))) AS first
+JOIN (SELECT __k0, __tile_from, "t_moments_5ff077926e346889", "t_last_k_915cae88ca11a85f", "t_first_k_f253abe49738bfa8" FROM made WHERE (coalesce("t_moments_5ff077926e346889".n > 1 AND isfinite("t_moments_5ff077926e346889".n * ("t_moments_5ff077926e346889".mean * "t_moments_5ff077926e346889".mean)) AND "t_moments_5ff077926e346889".n * ("t_moments_5ff077926e346889".mean * "t_moments_5ff077926e346889".mean) > 1e6 * "t_moments_5ff077926e346889".m2, false) AND ("t_moments_5ff077926e346889".m2 <> 0 OR abs("t_moments_5ff077926e346889".mean) >= 1125899906842624.0)) OR (len("t_last_k_915cae88ca11a85f") > 3) OR (len("t_first_k_f253abe49738bfa8") > 3)) AS first
   ON first.__k0 = "airport" AND first.__tile_from = e.__tile_from
 GROUP BY 1, 2
 )
@@ -1210,8 +1212,8 @@ SELECT
   CASE WHEN coalesce(made."t_moments_5ff077926e346889".n > 1 AND isfinite(made."t_moments_5ff077926e346889".n * (made."t_moments_5ff077926e346889".mean * made."t_moments_5ff077926e346889".mean)) AND made."t_moments_5ff077926e346889".n * (made."t_moments_5ff077926e346889".mean * made."t_moments_5ff077926e346889".mean) > 1e6 * made."t_moments_5ff077926e346889".m2, false) AND (made."t_moments_5ff077926e346889".m2 <> 0 OR abs(made."t_moments_5ff077926e346889".mean) >= 1125899906842624.0) THEN again."t_moments_5ff077926e346889" ELSE made."t_moments_5ff077926e346889" END AS "t_moments_5ff077926e346889",
   "t_decayed_d98b297ac57b25da",
   "t_first_096cbac94d8721e2",
-  "t_last_k_915cae88ca11a85f",
-  "t_first_k_f253abe49738bfa8"
+  CASE WHEN len(made."t_last_k_915cae88ca11a85f") > 3 THEN again."t_last_k_915cae88ca11a85f" ELSE made."t_last_k_915cae88ca11a85f" END AS "t_last_k_915cae88ca11a85f",
+  CASE WHEN len(made."t_first_k_f253abe49738bfa8") > 3 THEN again."t_first_k_f253abe49738bfa8" ELSE made."t_first_k_f253abe49738bfa8" END AS "t_first_k_f253abe49738bfa8"
 FROM made
 LEFT JOIN again USING (__k0, __tile_from);
 
