@@ -47,15 +47,16 @@ def decayed_slides(draft: TileDraft, feature: WindowFeature, condition: str) -> 
         aggregate=f"sum(CAST({feature.argument} AS DOUBLE) * {_weight(age, half_life)}){condition}",
         merge=f"sum({{0}} * {_weight(later, half_life)})", type="DOUBLE", columns=feature.columns,
     )  # fmt: skip
-    start = f"(epoch_us(event_timestamp) - {length})"
-    into = f"(({start} % {block} + {block}) % {block})"
-    number = f"(({start} - {into}) // {block})"
+    into, number = _place(f"(epoch_us(event_timestamp) - {length})", block)
+    _, newest = _place(f"({{until}} - {length})", block)
+    _, oldest = _place("{since}", block)
     slides = tuple(
         Slide(
             name=f"{state.name}_{parity}",
             tile=state,
             merge=f"sum(CASE WHEN {number} & 1 = {bit} THEN {state.name} * pow(2.0, {into} / {half_life}.0) END){{filter}}",
             over=f"sum({state.name}_{parity}) {{over}}",
+            where=f"{newest} & 1 = {bit} OR {oldest} <> {newest}",
         )
         for bit, parity in enumerate(("even", "odd"))
     )
@@ -65,14 +66,18 @@ def decayed_slides(draft: TileDraft, feature: WindowFeature, condition: str) -> 
     return Decayed(slides, _value(feature, half_life, length, block), span)
 
 
+def _place(instant: str, block: int) -> tuple[str, str]:
+    """Return how far an instant lies in its block, and the block's number."""
+    into = f"(({instant} % {block} + {block}) % {block})"
+    return into, f"(({instant} - {into}) // {block})"
+
+
 def _weight(age: str, half_life: int) -> str:
     return f"CASE WHEN {age} > {HALF_LIVES * half_life} THEN 0 ELSE pow(2.0, -{age} / {half_life}.0) END"
 
 
 def _value(feature: WindowFeature, half_life: int, length: int, block: int) -> Callable[..., str]:
-    newest = f"(epoch_us(interval_end) - {feature.offset // MICROSECOND + length})"
-    into = f"(({newest} % {block} + {block}) % {block})"
-    number = f"(({newest} - {into}) // {block})"
+    into, number = _place(f"(epoch_us(interval_end) - {feature.offset // MICROSECOND + length})", block)
     # From the end of the first tile of the newest tile's block, and of the one before, to the interval's end.
     here = f"({into} + {feature.offset // MICROSECOND})"
 

@@ -52,6 +52,8 @@ class Frames:
         used = [self.hull, *(ref.span for ref in refs)]
         self.spans = list(dict.fromkeys(used))
         reaches = {span.reach for span in self.spans if span.reach is not None}
+        windows = [(self.hull, ""), *((ref.span, _where(ref.slide, ref.span)) for ref in refs)]
+        self.windows = list(dict.fromkeys(windows))
         self.distances = sorted({timedelta(), *(span.offset for span in self.spans), *reaches})
 
     # -- one interval -------------------------------------------------------------------------------------------------
@@ -81,7 +83,7 @@ GROUP BY {", ".join([*self.keys, "interval_end"])}"""
         columns = _columns(list(dict.fromkeys(ref.slide for ref in refs)))
         slid = dict.fromkeys((_holder(columns, ref.slide), ref.span) for ref in refs)
         sliding = [
-            f"{column.over.format(over=f'OVER w{self.spans.index(span)}')} AS {self._slid(column, span)}"
+            f"{column.over.format(over=f'OVER w{self._window(column, span)}')} AS {self._slid(column, span)}"
             for column, span in slid
         ]
         results = [f"{self._result(columns, ref)} AS {ref.column}" for ref in self.refs]
@@ -96,7 +98,7 @@ windowed AS (
   FROM cell
   LEFT JOIN bound USING (position)
   WINDOW
-    {_list([f"w{index} AS ({self._frame(index, span)})" for index, span in enumerate(self.spans)], 4)}
+    {_list([f"w{index} AS ({self._frame(index, span)})" for index, (span, _) in enumerate(self.windows)], 4)}
 )
 SELECT
   {_list([*self.keys, "interval_end", *results])}
@@ -106,7 +108,10 @@ JOIN key USING (k)
 WHERE {self._slid(columns[0], self.hull)} IS NOT NULL"""
 
     def _slid(self, column: _Column, span: Span) -> str:
-        return f"{column.name}_w{self.spans.index(span)}"
+        return f"{column.name}_w{self._window(column, span)}"
+
+    def _window(self, column: _Column, span: Span) -> int:
+        return self.windows.index((span, _where(column.slides[0], span)))
 
     def _result(self, columns: Sequence[_Column], ref: SlideRef) -> str:
         """Return a slide over a window, from the column that holds it."""
@@ -123,11 +128,13 @@ WHERE {self._slid(columns[0], self.hull)} IS NOT NULL"""
         Plain columns, because each function of a window works out the bounds of its frame again for every row.
         """
         bounds: list[str] = []
-        for index, span in enumerate(self.spans):
+        for index, (span, where) in enumerate(self.windows):
             if span.offset:
                 bounds.append(f"coalesce({self._before(span.offset)}, 0) + 1 AS until{index}")
             if span.reach is not None:
-                bounds.append(f"coalesce({self._before(span.reach)}, 0) AS first{index}")
+                first = self._before(span.reach)
+                first = f"CASE WHEN {where} THEN {first} END" if where else first
+                bounds.append(f"coalesce({first}, 0) AS first{index}")
         return f"""bound AS (
   SELECT
     {_list(["position", *bounds], 4)}
@@ -212,6 +219,14 @@ def within(span: Span) -> str:
     """Return the condition that an instant lies in a span before ``end_instant``."""
     until = f"instant < {_earlier('end_instant', span.offset)}"
     return until if span.reach is None else f"instant >= {_earlier('end_instant', span.reach)} AND {until}"
+
+
+def _where(slide: Slide, span: Span) -> str:
+    """Return the condition, on ``interval_end``, that a slide has any value over a span; nothing where it is not known."""
+    if not slide.where or span.reach is None:
+        return ""
+    end = "epoch_us(interval_end)"
+    return slide.where.format(since=f"({_earlier(end, span.reach)})", until=f"({_earlier(end, span.offset)})")
 
 
 def _earlier(instant: str, distance: timedelta) -> str:

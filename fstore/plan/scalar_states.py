@@ -14,7 +14,8 @@ from fstore.definitions.aggregation import Function
 from fstore.plan.decay import decayed_slides
 from fstore.plan.inference import sql_type
 from fstore.plan.moments import moments_slide, moments_value
-from fstore.plan.ordered_lists import list_slides, list_value, outermost_slide
+from fstore.plan.ordered_lists import list_slides, list_value
+from fstore.plan.outermost import outermost_slide
 from fstore.plan.slides import Slide
 from fstore.plan.steps import TileState
 from fstore.plan.tile_states import TileDraft
@@ -121,7 +122,7 @@ def _list(draft: TileDraft, feature: WindowFeature) -> Recipe:
 
 
 def _moments(draft: TileDraft, feature: WindowFeature) -> Recipe:
-    return Recipe((moments_slide(draft, feature, condition(feature, known(feature))),), moments_value(feature))
+    return Recipe((moments_slide(draft, feature, condition(feature)),), moments_value(feature))
 
 
 def _histogram(draft: TileDraft, feature: WindowFeature) -> Recipe:
@@ -152,7 +153,7 @@ def _histogram(draft: TileDraft, feature: WindowFeature) -> Recipe:
 
 
 def _decayed(draft: TileDraft, feature: WindowFeature) -> Recipe:
-    made = decayed_slides(draft, feature, condition(feature, known(feature)))
+    made = decayed_slides(draft, feature, condition(feature))
     if made.span == feature.span:
         return Recipe(made.slides, made.value)
     return Recipe((*made.slides, _counter(_count_state(draft, feature))), made.value, made.span)

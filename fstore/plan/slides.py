@@ -17,10 +17,12 @@ class Slide(msgspec.Struct, frozen=True, kw_only=True):
     """One column.
 
     ``merge`` is SQL that merges rows of tiles; ``{filter}`` in it, after an aggregate, is the place of a FILTER. ``over``
-    merges segments within a window: in it ``{over}`` is the place of an OVER, and the column is called ``name``.
-    ``counter`` says that values are counts, several of which may be added up at once; ``centred`` that merging reads the
-    column of a centre; ``ends_alike`` that a longer window that ends alike gives the same where this one has anything;
-    ``listed`` is the length of a list of which the column only says with which tile it begins, negative if oldest first.
+    merges segments within a window: in it ``{over}`` is the place of an OVER, and the column is called ``name``. ``where``
+    is the condition, on ``{since}`` and ``{until}`` in microseconds, that a window can hold any value (empty: always);
+    windows that cannot are not looked into. ``counter`` says that values are counts, several of which may be added up at
+    once; ``centred`` that merging reads the column of a centre; ``ends_alike`` that a longer window that ends alike gives
+    the same where this one has anything; ``listed`` is the length of a list of which the column only says with which tile
+    it begins, negative if oldest first.
     """
 
     name: str
@@ -29,6 +31,7 @@ class Slide(msgspec.Struct, frozen=True, kw_only=True):
     over: str
     counter: bool = False
     centred: bool = False
+    where: str = ""
     ends_alike: bool = False
     listed: int = 0
 

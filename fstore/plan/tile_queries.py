@@ -110,7 +110,11 @@ def _shown(tiles: TileSet, relation: str, states: Sequence[str]) -> str:
 
 
 def _made_again(tiles: TileSet, made: str, events: str, doubtful: Sequence[TileState]) -> str:
-    """Return the query that reads the events of some tiles a second time, where the first state was not exact."""
+    """Return the query that reads the events of some tiles a second time, where the first state was not exact.
+
+    They are few, mostly none. DuckDB expects a condition to drop no row but a semi-join to drop most, and only then keeps
+    these tiles in memory to look events up in, instead of all events.
+    """
     keys = _keys(tiles)
     named = [*keys, *([TILE_SUB] if tiles.sub is not None else []), TILE_FROM]
     same = [f"first.{column} = {quoted(key)}" for column, key in keys.items()]
@@ -120,8 +124,8 @@ def _made_again(tiles: TileSet, made: str, events: str, doubtful: Sequence[TileS
     again = [f"{_cast(state.again, state)} AS {quoted(state.name)}" for state in doubtful]
     second = _grouped(
         [f"first.{column}" for column in named], again,
-        f"{events} AS e\nJOIN (SELECT {', '.join([*named, *(quoted(s.name) for s in doubtful)])} FROM made WHERE {wanted}) "
-        f"AS first\n  ON {' AND '.join(same)}",
+        f"{events} AS e\nJOIN (SELECT {', '.join([*named, *(quoted(s.name) for s in doubtful)])} FROM made "
+        f"WHERE ({wanted}) IN (SELECT unnest([true]))) AS first\n  ON {' AND '.join(same)}",
     )  # fmt: skip
     states = [
         f"CASE WHEN {_of(state.inexact, state, 'made')} THEN again.{quoted(state.name)} "
