@@ -18,6 +18,7 @@ from fstore.interval import Interval
 from fstore.plan.diff import PlanDiff, diff_plans
 from fstore.plan.selection import select_steps
 from fstore.plan.steps import PlannedService, PythonStep, Step
+from fstore.runtime.garbage import rarely_collected
 from fstore.runtime.outlook import PlannedView, plan_views
 from fstore.settings import Settings, load_settings
 
@@ -56,7 +57,7 @@ def show_plan(selectors: Sequence[str], *, sql: bool, as_json: bool, as_markdown
 
 def make_plan(settings: Settings, selectors: Sequence[str], now: datetime) -> tuple[ProjectPlan, list[Step]]:
     """Return the plan of a project at an instant, and the selected steps."""
-    with open_backends(settings) as backends:
+    with rarely_collected(), open_backends(settings) as backends:
         registered = registered_steps(backends)
         checked = compile_project(settings, backends.engine, {})
         steps = select_steps(checked.plan.steps, selectors)

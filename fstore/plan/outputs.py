@@ -85,12 +85,12 @@ class SqlOutputs:
         self._check_outputs(traced, declared, own_times=own_times)
         if len(self.report.problems) > before:
             return None
-        types = self._types(select, declared)
+        names_read = referenced_names(select)
+        types = self._types(select, declared, names_read)
         if len(self.report.problems) > before:
             return None
         kind: Literal["snapshot", "event"] = "event" if own_times else "snapshot"
         identity = msgspec.structs.replace(self.identity, kind=kind)
-        names_read = referenced_names(select)
         identities = [input_identity(item, upstream, names_read) for item in self.inputs]
         features = tuple(
             Feature(
@@ -110,11 +110,13 @@ class SqlOutputs:
     def _keys(self) -> list[str]:
         return [key.name for key in self.identity.keys]
 
-    def _types(self, select: SelectSql, declared: DeclaredFields) -> dict[str, str | None]:
-        """Return the type of every feature: declared, else what the engine says that the SQL gives, if it can be asked."""
+    def _types(self, select: SelectSql, declared: DeclaredFields, names: Set[str] | None) -> dict[str, str | None]:
+        """Return the type of every feature: declared, else what the engine says that the SQL gives, if it can be asked.
+
+        ``names`` are those that the SQL can mean a column by (None: all).
+        """
         fields = declared.fields.items()
         types = {name: None if field.type is None else str(parse_type(field.type)) for name, field in fields}
-        names = referenced_names(select)
         known = {item.alias: relation_types(item, self.schemas, names) for item in self.inputs}
         relations = {alias: columns for alias, columns in known.items() if columns is not None}
         if self.bind is None or len(relations) < len(known):

@@ -92,7 +92,7 @@ def quoted(name: str) -> str:
 @lru_cache(maxsize=8192)
 def parse_scalar(text: str) -> ScalarSql:
     """Parse one SQL scalar expression. Raises SqlProblem for anything else, and for what could not be reproduced."""
-    tree = _parse_one(f"SELECT {text}\n", text)
+    tree = _parse_one(_tokens(f"SELECT {text}\n"), f"SELECT {text}\n", text)
     if not isinstance(tree, exp.Select) or len(tree.expressions) != 1 or set(_set_arguments(tree)) != {"expressions"}:
         raise SqlProblem(f"has {text!r}, which is not one SQL expression.", "Write a single expression over columns.")
     value = tree.expressions[0]
@@ -161,9 +161,10 @@ def _is_nonzero(node: exp.Expr) -> bool:
 @lru_cache(maxsize=4096)
 def parse_select(text: str) -> SelectSql:
     """Parse a SELECT over named relations. Raises SqlProblem unless it is one statement that only reads its inputs."""
-    tree = _parse_one(text, text)
+    tokens = _tokens(text)
+    tree = _parse_one(tokens, text, text)
     if not isinstance(tree, (exp.Select, exp.SetOperation, exp.Subquery)):
-        raise _not_select(_tokens(text)[0].text)
+        raise _not_select(tokens[0].text)
     if tree.args.get("into"):
         raise _not_select("SELECT INTO")
     for node in tree.walk():
@@ -173,7 +174,6 @@ def parse_select(text: str) -> SelectSql:
     tables = [table for table in tree.find_all(exp.Table) if isinstance(table.this, exp.Identifier)]
     names = [".".join(part.name for part in table.parts) for table in tables]
     read = dict.fromkeys(name for name in names if name.lower() not in defined)
-    tokens = _tokens(text)
     parameters = sorted({node.name for node in tree.find_all(exp.Placeholder)})
     return SelectSql(text=text[: tokens[-1].end + 1].strip(), tree=tree, tables=tuple(read), parameters=tuple(parameters))
 
@@ -200,9 +200,8 @@ def _not_query(node: exp.Expr) -> tuple[str, str] | None:
     return None
 
 
-def _parse_one(text: str, shown: str) -> exp.Expr:
-    """Parse one statement, refusing several and functions whose value cannot be reproduced."""
-    tokens = _tokens(text)
+def _parse_one(tokens: list[Token], text: str, shown: str) -> exp.Expr:
+    """Parse the tokens of one statement, refusing several and functions whose value cannot be reproduced."""
     if complaint := _forbidden_call(tokens):
         raise complaint
     if tokens[0].token_type in (TokenType.COMMAND, TokenType.EXECUTE, TokenType.LOAD):

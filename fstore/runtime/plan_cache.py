@@ -27,6 +27,7 @@ from fstore.definitions.files import FileStamp, scan_definitions
 from fstore.definitions.project import Project
 from fstore.definitions.serialization import decode_project, encode_project
 from fstore.plan.steps import Plan, Step, decode_step, encode_step
+from fstore.runtime.garbage import rarely_collected
 from fstore.runtime.known_steps import StepFile
 from fstore.settings import Settings
 
@@ -80,7 +81,8 @@ def load_typed_plan(
     if found is not None:
         return found.plan
     known = cache.known_steps()
-    plan = compile_typed(known)
+    with rarely_collected():
+        plan = compile_typed(known)
     cache.keep_steps(known)
     bare = Project(project=project.project, directory=project.directory, dependencies=project.dependencies,
                    transient=project.transient)  # fmt: skip
@@ -239,7 +241,8 @@ class _Cache:
         before = self.files
         key = self._content_key() if before else ""
         project = self.load()
-        loaded = LoadedPlan(project=project, plan=compile_plan(project, {}))
+        with rarely_collected():
+            loaded = LoadedPlan(project=project, plan=compile_plan(project, {}))
         if key and _scan(self.definitions) == before:
             with contextlib.suppress(OSError):  # a read-only or full disk costs time, not correctness
                 self._keep(key, loaded)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
+import pyarrow as pa
 
 from fstore.backends import Backends
 from fstore.definitions.project import Problem, Project
@@ -54,7 +55,8 @@ def compile_with_types(
     ``known`` are steps of an earlier compilation by the same code; they are not compiled again.
     """
     plan = compile_plan(project, schemas, views=views, bind=engine.bind, known=known)
-    return msgspec.structs.replace(plan, steps=tuple(_evaluate_empty_row(engine, step) for step in plan.steps))
+    rows: dict[str, pa.Table] = {}
+    return msgspec.structs.replace(plan, steps=tuple(_evaluate_empty_row(engine, step, rows) for step in plan.steps))
 
 
 def prepare_steps(backends: Backends, project: Project, views: Sequence[str], *, notice: Notice | None = None) -> list[Step]:
@@ -120,9 +122,12 @@ def problems_of(plan: Plan, views: Collection[str]) -> list[Problem]:
     return about or list(plan.problems)
 
 
-def _evaluate_empty_row(engine: Engine, step: Step) -> Step:
+def _evaluate_empty_row(engine: Engine, step: Step, rows: dict[str, pa.Table]) -> Step:
+    """Return a step with its empty row; ``rows`` holds what was evaluated before by SQL, which reads nothing."""
     if not isinstance(step, AggregateStep | CompositeStep):
         return step
-    with engine.read(Query(sql=step.empty_sql, relations={})) as reader:
-        (row,) = reader.read_all().to_pylist()
+    if step.empty_sql not in rows:
+        with engine.read(Query(sql=step.empty_sql, relations={})) as reader:
+            rows[step.empty_sql] = reader.read_all()
+    (row,) = rows[step.empty_sql].to_pylist()
     return with_empty_row(step, row)
