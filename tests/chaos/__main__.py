@@ -1,0 +1,65 @@
+"""Run the chaos harness: ``python -m tests.chaos``, in the short form, or ``--long``.
+
+Runs one part after the other and prints what each found. The closing line is ``<N> scenarios, <M> violations``, and the
+exit code is 1 when there was a violation. A violation is printed with the seed and the failpoint that repeat it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+from tests.chaos.options import Options
+
+Part = Callable[[Options], tuple[int, int]]
+"""Runs one part of the harness and returns how many scenarios it ran and how many violations it found."""
+
+PARTS: dict[str, str] = {}
+"""Every part by name: the module that has its ``run(options) -> (scenarios, violations)``. Imported when it is run."""
+
+LONG_PARTS: dict[str, str] = {}
+"""Parts of ``--long`` only."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the parts asked for and return the exit code."""
+    parsed = _parser().parse_args(arguments)
+    options = Options(
+        scenarios=parsed.scenarios, seconds=parsed.seconds, registry=tuple(parsed.registry or ("sqlite",)),
+        online=tuple(parsed.online or ("lmdb",)), long=parsed.long, jobs=parsed.jobs, only=parsed.only, quiet=parsed.quiet,
+        **({} if parsed.seed is None else {"seed": parsed.seed}),
+    )  # fmt: skip
+    known = PARTS | LONG_PARTS
+    chosen = parsed.parts or list(PARTS | LONG_PARTS if options.long else PARTS)
+    print(f"seed {options.seed}", flush=True)
+    scenarios = violations = 0
+    for name in chosen:
+        began = time.monotonic()
+        part: Part = importlib.import_module(known[name]).run
+        ran, found = part(options)
+        scenarios, violations = scenarios + ran, violations + found
+        print(f"{name}: {ran:,} scenarios, {found:,} violations ({time.monotonic() - began:.0f} s)", flush=True)
+    print(f"{scenarios} scenarios, {violations} violations", flush=True)
+    return 1 if violations else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description="Prove that publishing survives anything.")
+    parser.add_argument("--scenarios", type=int, metavar="N", help="how many scenarios each part runs")
+    parser.add_argument("--seconds", type=float, metavar="S", help="after how long a part begins nothing new")
+    parser.add_argument("--seed", type=int, help="what every choice follows from (default: another one each time)")
+    parser.add_argument("--registry", action="append", choices=("sqlite", "postgresql"), help="may be repeated")
+    parser.add_argument("--online", action="append", choices=("lmdb", "redis"), help="may be repeated")
+    parser.add_argument("--long", action="store_true", help="the long form: everything, on every store")
+    parser.add_argument("--jobs", type=int, default=2, help="how many processes run scenarios at once (default: 2)")
+    parser.add_argument("--parts", nargs="+", choices=sorted(PARTS | LONG_PARTS), help="run these parts only")
+    parser.add_argument("--only", metavar="FAILPOINT#SEED", help="repeat one scenario of a violation")
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
