@@ -44,7 +44,7 @@ FROM (
     max((CAST(c7 AS BIGINT) << 32) + 1000000 - g, 3) FILTER (c7 > 0) AS t7,
     max((CAST(c30 AS BIGINT) << 32) + 1000000 - g, 3) FILTER (c30 > 0) AS t30,
     max((CAST(c90 AS BIGINT) << 32) + 1000000 - g, 3) FILTER (c90 > 0) AS t90
-  FROM cell GROUP BY k, day
+  FROM (SELECT * FROM cell ORDER BY k, day) GROUP BY k, day
 )
 JOIN person USING (k)
 CROSS JOIN (SELECT list(category ORDER BY g) AS names FROM code)
