@@ -35,6 +35,7 @@ never for a wrong definition or wrong data, always for an unreachable store.
     │   ├── StoreMissing            was never created: run ``fstore apply``
     │   ├── StoreMismatch           another store than the one the registry knows
     │   ├── StoreCorrupt            a row or file that cannot be decoded
+    │   ├── EventRefused            the OpenLineage backend refuses this event, whenever it is sent
     │   └── FloorMissing            the online store lost this view, or never had it
     ├── RegistryError
     │   ├── RegistryUnavailable     cannot be reached now (retryable)
@@ -313,6 +314,12 @@ class StoreCorrupt(StoreError):
     """A stored row or file cannot be decoded."""
 
     code = "store_corrupt"
+
+
+class EventRefused(StoreError):
+    """The OpenLineage backend refuses an event for what is in it: sending it again changes nothing."""
+
+    code = "event_refused"
 
 
 class FloorMissing(StoreError):

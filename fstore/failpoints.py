@@ -49,6 +49,8 @@ FAILPOINTS: Final = {
     "online.floor": "the floor is raised",
     "outbox.applied": "an entry is applied, and pending",
     "outbox.done": "the entry is settled",
+    "lineage.sent": "the OpenLineage backend has an event, and it is pending",
+    "lineage.settled": "the event is settled",
     "migration.begun": "the schema is locked, and old",
     "migration.upgraded": "the schema is new, in an open transaction",
     "sweep.abandoned": "attempts are given up, and their files are there",

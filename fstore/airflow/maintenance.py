@@ -1,8 +1,9 @@
 """The maintenance DAG of a project: what must still happen when the last retry of a task was killed.
 
-Every ten minutes it brings publications online that are not online yet, or not any more, and deletes the files of attempts
-that will never publish. It also fills the new generations of views whose definition changed in a breaking way, and makes
-them live when they are complete. It keeps no state of its own.
+Every ten minutes it brings publications online that are not online yet, or not any more, deletes the files of attempts that
+will never publish, and forwards lineage events to the OpenLineage backend that OPENLINEAGE_URL names. It also fills the new
+generations of views whose definition changed in a breaking way, and makes them live when they are complete. It keeps no
+state of its own, and may be killed anywhere, or run twice at once.
 """
 
 from __future__ import annotations
@@ -31,30 +32,37 @@ def maintenance_dag_id(project: str) -> str:
 
 
 class MaintenanceOperator(BaseOperator):
-    """Brings online what is published and not online, and deletes what will never be published."""
+    """Brings online what is published and not online, deletes what will never be published, and forwards lineage events."""
 
     def __init__(self, *, settings: Settings, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._settings = settings
 
     def execute(self, context: Context) -> None:  # noqa: ARG002  (the interface's signature)
-        """Drain the outbox, repair the online store, sweep; fail, to be retried, when something could not be applied."""
+        """Do all parts; fail when one of them could not be done, to be retried if that can help."""
         # Imported here: the stores' drivers are needed by the running task only.
-        from fstore.runtime.delivery import apply_outbox  # noqa: PLC0415
-        from fstore.runtime.repair import repair_online, sweep  # noqa: PLC0415
+        from fstore.lineage.delivery import open_delivery  # noqa: PLC0415
+        from fstore.runtime.maintenance import maintain  # noqa: PLC0415
 
-        with airflow_errors(), open_project(self._settings) as backends:
-            delivered = apply_outbox(backends)
-            self.log.info("%d publication(s) brought online, %d row(s) written", delivered.entries, delivered.rows)
-            repaired = repair_online(backends)
-            if repaired.views:
-                self.log.warning("the online store had lost %s: %d row(s) written", ", ".join(repaired.views), repaired.rows)
-            self.log.info("files of %d attempt(s) that published nothing were deleted", sweep(backends, datetime.now(UTC)))
-        if delivered.failed:
-            raise StoreUnavailable(
-                f"{delivered.failed} publication(s) could not be brought online; the outbox in the registry says why "
-                "(`fstore status`), and the next run tries again"
-            )
+        sender = open_delivery()
+        try:
+            with airflow_errors(), open_project(self._settings) as backends:
+                done = maintain(backends, datetime.now(UTC), sender=sender)
+        finally:
+            if sender is not None:
+                sender.close()
+        self.log.info("%d publication(s) brought online, %d row(s) written", done.delivered.entries, done.delivered.rows)
+        if done.repaired.views:
+            lost, rows = ", ".join(done.repaired.views), done.repaired.rows
+            self.log.warning("the online store had lost %s: %d row(s) written", lost, rows)
+        self.log.info("files of %d attempt(s) that published nothing were deleted", done.swept)
+        if done.forwarded is not None:
+            self.log.info("%d lineage event(s) forwarded, %d refused", done.forwarded.sent, done.forwarded.refused)
+        if done.problems:
+            shown = "; ".join(f"{problem.part}: {problem.message}" for problem in done.problems)
+            if done.retryable:
+                raise StoreUnavailable(shown)
+            raise AirflowFailException(shown)
 
 
 class FillOperator(BaseOperator):

@@ -179,6 +179,22 @@ def status(select: Select = None, as_json: Json = False, environment: Environmen
 
 
 @app.command()
+def maintain(
+    resend: Annotated[
+        bool, typer.Option(help="Send lineage events again that the OpenLineage backend had refused.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Do once what the maintenance DAG does: apply the outbox, repair online, sweep, forward lineage, fill generations.
+
+    Exit code 1 when a part of it could not be done; the others are.
+    """
+    from fstore.cli.maintain import maintain_project
+
+    raise typer.Exit(maintain_project(resend=resend, as_json=as_json))
+
+
+@app.command()
 def show(
     view: Annotated[str, typer.Argument(help="The view's name.")],
     at: Annotated[str | None, typer.Option(help="The instant to look at; now by default.")] = None,

@@ -1,7 +1,8 @@
 """Forward recorded events to an OpenLineage backend, such as Marquez, over HTTP.
 
 The registry's record is what counts; delivery only repeats it elsewhere. Whoever drains the outbox sends each event until
-it is accepted, so nothing is retried here.
+it is accepted, so nothing is retried here. Only an answer about the event itself is a refusal: where the address or the key
+is wrong, every event would be refused, so that one is kept as well.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ import json
 import os
 from collections.abc import Mapping
 
-from fstore.errors import StoreError, StoreUnavailable
+from fstore.errors import EventRefused, StoreUnavailable
+
+_ABOUT_THE_EVENT = (400, 409, 410, 411, 413, 415, 422, 431)
+"""Answers that say that this event is not taken, whoever sends it and when."""
 
 
 class LineageDelivery:
@@ -42,7 +46,7 @@ class LineageDelivery:
         """Send one event as recorded.
 
         Sending an event twice does no harm: backends identify it by run, kind and time. Raises StoreUnavailable when the
-        backend cannot be reached or fails (retry later), StoreError when it refuses the event (retrying is pointless).
+        backend cannot be reached, fails, or does not let us in (retry later), EventRefused when it does not take this event.
         """
         import requests  # noqa: PLC0415  (as above)
 
@@ -53,12 +57,16 @@ class LineageDelivery:
             if response is None:
                 raise
             answer = f"answered {response.status_code} {response.reason}".rstrip()
-            if response.status_code >= 500 or response.status_code == 429:
-                raise StoreUnavailable(f"the OpenLineage backend at {self.url} {answer}; the event is kept") from error
-            raise StoreError(
-                f"the OpenLineage backend at {self.url} refuses an event: it {answer}: {response.text[:200]}. Check "
-                "OPENLINEAGE_URL, OPENLINEAGE_ENDPOINT and OPENLINEAGE_API_KEY."
-            ) from error
+            if response.status_code in _ABOUT_THE_EVENT:
+                raise EventRefused(
+                    f"the OpenLineage backend at {self.url} refuses an event: it {answer}: {response.text[:200]}"
+                ) from error
+            hint = (
+                ""
+                if response.status_code >= 500 or response.status_code in (408, 429)
+                else (". Check OPENLINEAGE_URL, OPENLINEAGE_ENDPOINT and OPENLINEAGE_API_KEY")
+            )
+            raise StoreUnavailable(f"the OpenLineage backend at {self.url} {answer}; the event is kept{hint}") from error
         except requests.RequestException as error:
             raise StoreUnavailable(
                 f"the OpenLineage backend at {self.url} cannot be reached ({type(error).__name__}); the event is kept"

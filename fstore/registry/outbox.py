@@ -21,10 +21,12 @@ class Outbox:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def pending(self, kind: str | None = None, limit: int = 100, *, attempt: int | None = None) -> list[OutboxEntry]:
-        """Return the oldest entries that are not done, in order; those of one attempt if asked."""
+    def pending(
+        self, kind: str | None = None, limit: int = 100, *, attempt: int | None = None, after: int = 0
+    ) -> list[OutboxEntry]:
+        """Return the oldest entries that are not done, in order; those of one attempt, or after an entry, if asked."""
         c = outbox.c
-        query = sa.select(outbox).where(c.project == self._database.project, c.done_at.is_(None))
+        query = sa.select(outbox).where(c.project == self._database.project, c.done_at.is_(None), c.id > after)
         query = query if kind is None else query.where(c.kind == kind)
         query = query if attempt is None else query.where(c.attempt_id == attempt)
         with self._database.reading() as connection:

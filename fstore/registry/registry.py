@@ -20,6 +20,7 @@ from fstore.registry import tables
 from fstore.registry.database import Database
 from fstore.registry.ledger import Ledger
 from fstore.registry.lineage_log import LineageLog
+from fstore.registry.lineage_outbox import LineageOutbox
 from fstore.registry.on_demand import read_on_demand, register_on_demand, remove_on_demand, unknown_on_demand
 from fstore.registry.outbox import Outbox
 from fstore.registry.outlook import Outlook, read_outlook
@@ -74,6 +75,7 @@ class Registry:
         self.lineage = LineageLog(database)
         self.ledger = Ledger(database, self.lineage)
         self.outbox = Outbox(database)
+        self.lineage_outbox = LineageOutbox(database)
         self.sources = SourceChanges(database)
         self.extracts = SourceExtracts(database)
         self.overlays = Overlays(database)

@@ -343,9 +343,13 @@ lineage_events = sa.Table(
     sa.Column("parent_job_name", sa.String),
     sa.Column("payload", Json, nullable=False),
     instant_column("recorded_at"),
+    sa.Column("tries", sa.Integer, nullable=False, server_default="0", comment="at forwarding it that failed"),
+    sa.Column("last_error", sa.String, comment="once settled: why the backend refused it"),
+    sa.Column("settled_at", Instant, comment="when the OpenLineage backend accepted or refused it; null: not yet"),
     sa.UniqueConstraint("project", "run_id", "event_type", "job_namespace", "job_name", name="uq_lineage_events_once"),
     sa.Index("ix_lineage_events_job", "project", "job_name", "event_time"),
     sa.Index("ix_lineage_events_parent", "project", "parent_run_id"),
+    sa.Index("ix_lineage_events_pending", "project", "settled_at", "id"),
     sqlite_autoincrement=True,
 )
 

@@ -38,23 +38,28 @@ class Delivered(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def apply_outbox(backends: Backends, *, limit: int = 1000, progress: Progress | None = None) -> Delivered:
-    """Apply pending online work, oldest first; an entry that fails stays pending with its error, and the others go on."""
+    """Apply pending online work, oldest first; an entry that fails stays pending with its error, and the others go on.
+
+    ``limit`` is how many entries are read together: all that was pending at the beginning is tried once.
+    """
     outbox = backends.registry.outbox
-    pending = outbox.pending(kind="online", limit=limit)
-    entries = rows = failed = 0
-    for entry in pending:
-        try:
-            rows += apply_work(backends, entry.payload)
-        except FStoreError as error:
-            outbox.failed(entry.id, str(error))
-            failed += 1
-        else:
-            failpoint("outbox.applied")
-            outbox.done([entry.id])
-            failpoint("outbox.done")
-            entries += 1
-        if progress:
-            progress(entries + failed, len(pending))
+    total = outbox.depth().pending
+    entries = rows = failed = last = 0
+    while pending := outbox.pending(kind="online", limit=limit, after=last):
+        for entry in pending:
+            try:
+                rows += apply_work(backends, entry.payload)
+            except FStoreError as error:
+                outbox.failed(entry.id, str(error))
+                failed += 1
+            else:
+                failpoint("outbox.applied")
+                outbox.done([entry.id])
+                failpoint("outbox.done")
+                entries += 1
+            if progress:
+                progress(entries + failed, max(total, entries + failed))
+        last = pending[-1].id
     return Delivered(entries=entries, rows=rows, failed=failed)
 
 

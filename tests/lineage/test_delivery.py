@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from fstore.errors import StoreError, StoreUnavailable
+from fstore.errors import EventRefused, StoreUnavailable
 from fstore.lineage.delivery import open_delivery
 
 EVENT = json.dumps({"eventType": "START", "run": {"runId": "1"}})
@@ -62,9 +62,12 @@ def test_a_failing_backend_is_retried_later_and_a_refusal_is_not(backend: Backen
     with pytest.raises(StoreUnavailable, match="answered 503 Service Unavailable; the event is kept"):
         delivery.send(EVENT)
     backend.status = 422
-    with pytest.raises(StoreError, match="refuses an event: it answered 422") as refusal:
+    with pytest.raises(EventRefused, match="refuses an event: it answered 422") as refusal:
         delivery.send(EVENT)
     assert not refusal.value.retryable
+    backend.status = 401
+    with pytest.raises(StoreUnavailable, match=r"answered 401 Unauthorized; the event is kept\. Check OPENLINEAGE_URL"):
+        delivery.send(EVENT)
     delivery.close()
 
 

@@ -142,6 +142,9 @@ def upgrade() -> None:  # noqa: PLR0915  (one statement per table and index)
         sa.Column("parent_job_name", sa.String()),
         sa.Column("payload", sa.JSON(), nullable=False),
         sa.Column("recorded_at", INSTANT, nullable=False),
+        sa.Column("tries", sa.Integer(), server_default="0", nullable=False, comment="at forwarding it that failed"),
+        sa.Column("last_error", sa.String(), comment="once settled: why the backend refused it"),
+        sa.Column("settled_at", INSTANT, comment="when the OpenLineage backend accepted or refused it; null: not yet"),
         sa.ForeignKeyConstraint(["project"], ["projects.project"], name="fk_lineage_events_project_projects"),
         sa.PrimaryKeyConstraint("id", name="pk_lineage_events"),
         sa.UniqueConstraint("project", "run_id", "event_type", "job_namespace", "job_name", name="uq_lineage_events_once"),
@@ -149,6 +152,7 @@ def upgrade() -> None:  # noqa: PLR0915  (one statement per table and index)
     )
     op.create_index("ix_lineage_events_job", "lineage_events", ["project", "job_name", "event_time"])
     op.create_index("ix_lineage_events_parent", "lineage_events", ["project", "parent_run_id"])
+    op.create_index("ix_lineage_events_pending", "lineage_events", ["project", "settled_at", "id"])
     op.create_table(
         "lineage_outputs",
         sa.Column("project", sa.String(), nullable=False),
@@ -531,6 +535,7 @@ def downgrade() -> None:  # noqa: PLR0915
     op.drop_table("service_features")
     op.drop_table("on_demand_features")
     op.drop_table("lineage_outputs")
+    op.drop_index("ix_lineage_events_pending", table_name="lineage_events")
     op.drop_index("ix_lineage_events_parent", table_name="lineage_events")
     op.drop_index("ix_lineage_events_job", table_name="lineage_events")
     op.drop_table("lineage_events")
