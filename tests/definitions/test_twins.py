@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import string
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -317,7 +318,7 @@ def generated_views(draw: st.DrawFn, name: str) -> View:
         "name": name, "entity": "user", "module": "", "location": NOWHERE, "start": "2026-01-01",
         "schedule": draw(st.sampled_from(["@daily", "0 */6 * * *"])),
         "owner": draw(TEXTS), "tags": draw(st.dictionaries(TEXTS, TEXTS, max_size=2)),
-        "description": draw(TEXTS).strip(), "ttl": draw(st.sampled_from([None, "90d"])), "online": draw(st.booleans()),
+        "description": inspect.cleandoc(draw(TEXTS).strip()), "ttl": draw(st.sampled_from([None, "90d"])), "online": draw(st.booleans()),
     }  # fmt: skip
     if draw(st.integers(0, 3)):
         members = {
