@@ -1,4 +1,4 @@
-"""The oldest and newest values of a window: ``first``, ``last``, ``first_k`` and ``last_k``.
+"""Lists of the oldest and newest values of a window: ``first_k`` and ``last_k``.
 
 Each tile keeps its outermost values, the wanted ones first. Tiles follow each other in time, so that only making them has to
 look at times and ties. A window ends (or begins) with some tile that has values, and its list is a run of the values from
@@ -11,30 +11,29 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from fstore.plan.inference import sql_type
+from fstore.plan.outermost import rank_of
 from fstore.plan.slides import Slide
 from fstore.plan.tile_states import TileDraft
 from fstore.plan.window_features import WindowFeature
 from fstore.types import parse_type
 
 
-def _kept(draft: TileDraft, feature: WindowFeature, condition: str, *, newest: bool, k: int | None = None) -> str:
-    """Return the aggregate of the outermost value, or of a list of ``k``, the outermost first.
+def _kept(draft: TileDraft, feature: WindowFeature, condition: str, *, newest: bool, k: int) -> str:
+    """Return the aggregate of a list of the ``k`` outermost values, the outermost first.
 
     Ties of time go to ``order_by`` (a null one loses), then to the greatest value. Where a value has a rank among whole
     numbers, time and rank are compared as one 128-bit integer, which takes half the time that structs take.
     """
     at = draft.instant if newest else f"-{draft.instant}"
-    argument, many = f"({feature.argument})", "" if k is None else f", {k}"
-    rank = _rank(feature)
+    argument, rank = f"({feature.argument})", rank_of(feature)
     if feature.order_by is not None:
         order = f"{feature.order_by}, '{'ASC' if newest else 'DESC'} NULLS FIRST'"
         key = f"create_sort_key({at}, 'ASC NULLS FIRST', {order}, {argument}, 'ASC NULLS FIRST')"
     elif rank is not None:
         key = f"CAST({at} AS HUGEINT) * {2**64} + {rank}"
     else:
-        pairs = f'max(struct_pack("at" := {at}, v := {argument}){many}){condition}'
-        return f"struct_extract({pairs}, 'v')" if k is None else f"list_transform({pairs}, lambda item: item.v)"
-    return f"arg_max({argument}, {key}{many}){condition}"
+        return f'list_transform(max(struct_pack("at" := {at}, v := {argument}), {k}){condition}, lambda item: item.v)'
+    return f"arg_max({argument}, {key}, {k}){condition}"
 
 
 def _quick(draft: TileDraft, feature: WindowFeature, condition: str, *, newest: bool, k: int) -> str:
@@ -51,34 +50,6 @@ def _quick(draft: TileDraft, feature: WindowFeature, condition: str, *, newest: 
     met = f"p[1] = p[2] AND (i = {k} OR p[3] IS DISTINCT FROM p[4])"
     doubtful = f"len(list_filter({neighbours}, lambda p, i: {met})) > 0"
     return f"CASE WHEN {doubtful} THEN list_resize({values}, {k + 1}) ELSE {values}[:{k}] END"
-
-
-def _rank(feature: WindowFeature) -> str | None:
-    """Return a whole number of 64 bits that orders values as they are ordered; None where there is none."""
-    kind = None if feature.argument_type is None else parse_type(feature.argument_type)
-    argument = f"({feature.argument})"
-    if kind is not None and kind.is_float:
-        bits = f"CAST(CAST(CAST({argument} AS DOUBLE) AS BIT) AS BIGINT)"
-        # Of negative numbers the greater has the smaller bits behind the sign; NaN is the greatest whatever its bits.
-        ordered = f"WHEN {bits} < 0 THEN -({bits} & {2**63 - 1}) ELSE {bits} END"
-        return f"CASE WHEN isnan(CAST({argument} AS DOUBLE)) THEN {2**63 - 1} {ordered}"
-    if kind is not None and ((kind.is_integer and kind.name != "uint64") or kind.name == "bool"):
-        return f"CAST({argument} AS BIGINT)"
-    return None
-
-
-def outermost_slide(draft: TileDraft, feature: WindowFeature, condition: str) -> Slide:
-    """Return the slide of the first or last value. ``condition`` is the FILTER of the events that count."""
-    newest = feature.function == "last"
-    farthest = "arg_max" if newest else "arg_min"
-    state = draft.state(
-        feature.function, feature.argument, feature.where, feature.order_by,
-        aggregate=_kept(draft, feature, condition, newest=newest), merge=f"{farthest}({{0}}, tile_start)",
-        type=_type(feature), columns=feature.columns,
-    )  # fmt: skip
-    name = state.name
-    over = f"{'last' if newest else 'first'}_value({name} IGNORE NULLS) {{over}}"
-    return Slide(name=name, tile=state, merge=f"{farthest}({name}, tile_start){{filter}}", over=over)
 
 
 def list_slides(draft: TileDraft, feature: WindowFeature, condition: str) -> tuple[Slide, Slide]:

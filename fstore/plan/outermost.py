@@ -31,7 +31,7 @@ def _kept(draft: TileDraft, feature: WindowFeature, condition: str) -> str:
     Ties of time go to ``order_by`` (a null one loses), then to the greatest value. Where a value has a rank among whole
     numbers, time and rank are compared as one 128-bit integer, which takes half the time that structs take.
     """
-    newest, argument, rank = feature.function == "last", f"({feature.argument})", _rank(feature)
+    newest, argument, rank = feature.function == "last", f"({feature.argument})", rank_of(feature)
     at = draft.instant if newest else f"-{draft.instant}"
     if feature.order_by is not None:
         order = f"{feature.order_by}, '{'ASC' if newest else 'DESC'} NULLS FIRST'"
@@ -44,7 +44,7 @@ def _kept(draft: TileDraft, feature: WindowFeature, condition: str) -> str:
     return f"arg_max({argument}, {key} + {rank}){condition}" if newest else f"arg_min({argument}, {key} - {rank}){condition}"
 
 
-def _rank(feature: WindowFeature) -> str | None:
+def rank_of(feature: WindowFeature) -> str | None:
     """Return a whole number of 64 bits that orders values as they are ordered; None where there is none.
 
     There is no CASE in it: DuckDB works a CASE out anew for each aggregate that reads it.

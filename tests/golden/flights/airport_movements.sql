@@ -84,7 +84,7 @@ SELECT
   sqrt(CASE WHEN CAST(s9.n AS DOUBLE) > 1 THEN s9.m2 / (CAST(s9.n AS DOUBLE) - 1) END) AS "raw delay_deviation_30d",
   CASE WHEN CAST(s9.n AS DOUBLE) > 1 THEN s9.m2 / (CAST(s9.n AS DOUBLE) - 1) END AS "raw delay_variance_30d",
   CASE WHEN CAST(s9.n AS DOUBLE) > 2 AND s9.m2 <> 0 THEN CAST(s9.n AS DOUBLE) * sqrt(CAST(s9.n AS DOUBLE) - 1) / (CAST(s9.n AS DOUBLE) - 2) * (s9.m3 / s9.m2 / sqrt(s9.m2)) END AS "raw delay_skew_30d",
-  CASE WHEN s10 IS NOT NULL OR s11 IS NOT NULL THEN coalesce(s10 * pow(2.0, -(((((epoch_us(interval_end) - 86400000000) % 21600000000000 + 21600000000000) % 21600000000000) + 0) + CASE WHEN (((epoch_us(interval_end) - 86400000000) - (((epoch_us(interval_end) - 86400000000) % 21600000000000 + 21600000000000) % 21600000000000)) // 21600000000000) & 1 = 0 THEN 0 ELSE 21600000000000 END) / 43200000000.0), 0) + coalesce(s11 * pow(2.0, -(((((epoch_us(interval_end) - 86400000000) % 21600000000000 + 21600000000000) % 21600000000000) + 0) + CASE WHEN (((epoch_us(interval_end) - 86400000000) - (((epoch_us(interval_end) - 86400000000) % 21600000000000 + 21600000000000) % 21600000000000)) // 21600000000000) & 1 = 1 THEN 0 ELSE 21600000000000 END) / 43200000000.0), 0) END AS "raw recent_delay_7d",
+  coalesce((s10 * pow(2.0, -(((((epoch_us(interval_end) - 86400000000) % 21600000000000 + 21600000000000) % 21600000000000) + 0) + 21600000000000 * ((((epoch_us(interval_end) - 86400000000) % 43200000000000 + 43200000000000) % 43200000000000) // 21600000000000)) / 43200000000.0)) + (s11 * pow(2.0, -(((((epoch_us(interval_end) - 86400000000) % 21600000000000 + 21600000000000) % 21600000000000) + 0) + 21600000000000 * (1 - ((((epoch_us(interval_end) - 86400000000) % 43200000000000 + 43200000000000) % 43200000000000) // 21600000000000))) / 43200000000.0)), (s10 * pow(2.0, -(((((epoch_us(interval_end) - 86400000000) % 21600000000000 + 21600000000000) % 21600000000000) + 0) + 21600000000000 * ((((epoch_us(interval_end) - 86400000000) % 43200000000000 + 43200000000000) % 43200000000000) // 21600000000000)) / 43200000000.0)), (s11 * pow(2.0, -(((((epoch_us(interval_end) - 86400000000) % 21600000000000 + 21600000000000) % 21600000000000) + 0) + 21600000000000 * (1 - ((((epoch_us(interval_end) - 86400000000) % 43200000000000 + 43200000000000) % 43200000000000) // 21600000000000))) / 43200000000.0))) AS "raw recent_delay_7d",
   s12 AS "raw first_carrier_1d",
   CASE WHEN s14 > 0 THEN s13[:least(s14, 3)] END AS "raw last_carriers_1d",
   CASE WHEN s16 > 0 THEN s15[:least(s16, 3)] END AS "raw first_carriers_1d"
@@ -182,8 +182,8 @@ tile AS MATERIALIZED (
     sum(len(t_last_k_915cae88ca11a85f)) AS t_last_k_915cae88ca11a85f_len,
     sum(len(t_first_k_f253abe49738bfa8)) AS t_first_k_f253abe49738bfa8_len,
     CAST(combine_aggr(CASE WHEN t_moments_5ff077926e346889.n > 0 THEN to_aggregate_state(struct_pack(n := t_moments_5ff077926e346889.n, mean := (coalesce(t_moments_5ff077926e346889.c, 0) - coalesce("centre t_moments_5ff077926e346889", 0)) + t_moments_5ff077926e346889.mean, m2 := t_moments_5ff077926e346889.m2, m3 := t_moments_5ff077926e346889.m3), 'skewness', ['DOUBLE']) END) AS STRUCT(n UBIGINT, mean DOUBLE, m2 DOUBLE, m3 DOUBLE)) AS t_moments_5ff077926e346889,
-    sum(CASE WHEN (((epoch_us(event_timestamp) - 86400000000) - (((epoch_us(event_timestamp) - 86400000000) % 21600000000000 + 21600000000000) % 21600000000000)) // 21600000000000) & 1 = 0 THEN t_decayed_d98b297ac57b25da * pow(2.0, (((epoch_us(event_timestamp) - 86400000000) % 21600000000000 + 21600000000000) % 21600000000000) / 43200000000.0) END) AS t_decayed_d98b297ac57b25da_even,
-    sum(CASE WHEN (((epoch_us(event_timestamp) - 86400000000) - (((epoch_us(event_timestamp) - 86400000000) % 21600000000000 + 21600000000000) % 21600000000000)) // 21600000000000) & 1 = 1 THEN t_decayed_d98b297ac57b25da * pow(2.0, (((epoch_us(event_timestamp) - 86400000000) % 21600000000000 + 21600000000000) % 21600000000000) / 43200000000.0) END) AS t_decayed_d98b297ac57b25da_odd,
+    sum(t_decayed_d98b297ac57b25da * pow(2.0, (((epoch_us(event_timestamp) - 86400000000) % 21600000000000 + 21600000000000) % 21600000000000) / 43200000000.0) * CASE WHEN (((epoch_us(event_timestamp) - 86400000000) % 43200000000000 + 43200000000000) % 43200000000000) < 21600000000000 THEN 1 END) AS t_decayed_d98b297ac57b25da_even,
+    sum(t_decayed_d98b297ac57b25da * pow(2.0, (((epoch_us(event_timestamp) - 86400000000) % 21600000000000 + 21600000000000) % 21600000000000) / 43200000000.0) * CASE WHEN (((epoch_us(event_timestamp) - 86400000000) % 43200000000000 + 43200000000000) % 43200000000000) >= 21600000000000 THEN 1 END) AS t_decayed_d98b297ac57b25da_odd,
     arg_min(t_first_096cbac94d8721e2, tile_start) AS t_first_096cbac94d8721e2,
     max(CASE WHEN len(t_last_k_915cae88ca11a85f) > 0 THEN epoch_us(tile_start) END) AS t_last_k_915cae88ca11a85f_tile,
     min(CASE WHEN len(t_first_k_f253abe49738bfa8) > 0 THEN epoch_us(tile_start) END) AS t_first_k_f253abe49738bfa8_tile
@@ -228,7 +228,8 @@ bound AS (
     coalesce(CAST(before3 AS BIGINT), 0) AS first2,
     coalesce(CAST(before3 AS BIGINT), 0) + 1 AS until3,
     coalesce(CAST(before4 AS BIGINT), 0) AS first3,
-    coalesce(CAST(before2 AS BIGINT), 0) AS first4
+    coalesce(CASE WHEN ((((epoch_us(interval_end)) - 86400000000) % 43200000000000 + 43200000000000) % 43200000000000) < 21600000000000 OR (((epoch_us(interval_end) - 604800000000) % 43200000000000 + 43200000000000) % 43200000000000) < 21600000000000 THEN CAST(before2 AS BIGINT) END, 0) AS first4,
+    coalesce(CASE WHEN ((((epoch_us(interval_end)) - 86400000000) % 43200000000000 + 43200000000000) % 43200000000000) >= 21600000000000 OR (((epoch_us(interval_end) - 604800000000) % 43200000000000 + 43200000000000) % 43200000000000) >= 21600000000000 THEN CAST(before2 AS BIGINT) END, 0) AS first5
   FROM boundary
   LEFT JOIN frame USING (position)
 ),
@@ -243,7 +244,7 @@ windowed AS (
     sum(packed_t_histogram_9ce9f74a98ce4438_2) OVER w2 AS packed_t_histogram_9ce9f74a98ce4438_2_w2,
     CAST(combine_aggr(to_aggregate_state(t_moments_5ff077926e346889, 'skewness', ['DOUBLE'])) OVER w2 AS STRUCT(n UBIGINT, mean DOUBLE, m2 DOUBLE, m3 DOUBLE)) AS t_moments_5ff077926e346889_w2,
     sum(t_decayed_d98b297ac57b25da_even) OVER w4 AS t_decayed_d98b297ac57b25da_even_w4,
-    sum(t_decayed_d98b297ac57b25da_odd) OVER w4 AS t_decayed_d98b297ac57b25da_odd_w4,
+    sum(t_decayed_d98b297ac57b25da_odd) OVER w5 AS t_decayed_d98b297ac57b25da_odd_w5,
     first_value(t_first_096cbac94d8721e2 IGNORE NULLS) OVER w1 AS t_first_096cbac94d8721e2_w1,
     max(t_last_k_915cae88ca11a85f_tile) OVER w0 AS t_last_k_915cae88ca11a85f_tile_w0,
     sum(packed_t_last_k_915cae88ca11a85f_len) OVER w1 AS packed_t_last_k_915cae88ca11a85f_len_w1,
@@ -255,7 +256,8 @@ windowed AS (
     w1 AS (PARTITION BY k, run ORDER BY position ROWS BETWEEN first1 PRECEDING AND 1 PRECEDING),
     w2 AS (PARTITION BY k, run ORDER BY position ROWS BETWEEN first2 PRECEDING AND 1 PRECEDING),
     w3 AS (PARTITION BY k, run ORDER BY position ROWS BETWEEN first3 PRECEDING AND until3 PRECEDING),
-    w4 AS (PARTITION BY k, run ORDER BY position ROWS BETWEEN first4 PRECEDING AND 1 PRECEDING)
+    w4 AS (PARTITION BY k, run ORDER BY position ROWS BETWEEN first4 PRECEDING AND 1 PRECEDING),
+    w5 AS (PARTITION BY k, run ORDER BY position ROWS BETWEEN first5 PRECEDING AND 1 PRECEDING)
 )
 SELECT
   k0,
@@ -271,7 +273,7 @@ SELECT
   (packed_t_histogram_9ce9f74a98ce4438_2_w2 >> 84) & 4398046511103 AS s8,
   t_moments_5ff077926e346889_w2 AS s9,
   t_decayed_d98b297ac57b25da_even_w4 AS s10,
-  t_decayed_d98b297ac57b25da_odd_w4 AS s11,
+  t_decayed_d98b297ac57b25da_odd_w5 AS s11,
   t_first_096cbac94d8721e2_w1 AS s12,
   t_last_k_915cae88ca11a85f_tile_w0 AS s13,
   (packed_t_last_k_915cae88ca11a85f_len_w1 >> 0) & 4398046511103 AS s14,
@@ -890,7 +892,7 @@ SELECT
   sqrt(CASE WHEN CAST(s9.n AS DOUBLE) > 1 THEN s9.m2 / (CAST(s9.n AS DOUBLE) - 1) END) AS "raw delay_deviation_30d",
   CASE WHEN CAST(s9.n AS DOUBLE) > 1 THEN s9.m2 / (CAST(s9.n AS DOUBLE) - 1) END AS "raw delay_variance_30d",
   CASE WHEN CAST(s9.n AS DOUBLE) > 2 AND s9.m2 <> 0 THEN CAST(s9.n AS DOUBLE) * sqrt(CAST(s9.n AS DOUBLE) - 1) / (CAST(s9.n AS DOUBLE) - 2) * (s9.m3 / s9.m2 / sqrt(s9.m2)) END AS "raw delay_skew_30d",
-  CASE WHEN s10 IS NOT NULL OR s11 IS NOT NULL THEN coalesce(s10 * pow(2.0, -(((((epoch_us(interval_end) - 86400000000) % 21600000000000 + 21600000000000) % 21600000000000) + 0) + CASE WHEN (((epoch_us(interval_end) - 86400000000) - (((epoch_us(interval_end) - 86400000000) % 21600000000000 + 21600000000000) % 21600000000000)) // 21600000000000) & 1 = 0 THEN 0 ELSE 21600000000000 END) / 43200000000.0), 0) + coalesce(s11 * pow(2.0, -(((((epoch_us(interval_end) - 86400000000) % 21600000000000 + 21600000000000) % 21600000000000) + 0) + CASE WHEN (((epoch_us(interval_end) - 86400000000) - (((epoch_us(interval_end) - 86400000000) % 21600000000000 + 21600000000000) % 21600000000000)) // 21600000000000) & 1 = 1 THEN 0 ELSE 21600000000000 END) / 43200000000.0), 0) END AS "raw recent_delay_7d",
+  coalesce((s10 * pow(2.0, -(((((epoch_us(interval_end) - 86400000000) % 21600000000000 + 21600000000000) % 21600000000000) + 0) + 21600000000000 * ((((epoch_us(interval_end) - 86400000000) % 43200000000000 + 43200000000000) % 43200000000000) // 21600000000000)) / 43200000000.0)) + (s11 * pow(2.0, -(((((epoch_us(interval_end) - 86400000000) % 21600000000000 + 21600000000000) % 21600000000000) + 0) + 21600000000000 * (1 - ((((epoch_us(interval_end) - 86400000000) % 43200000000000 + 43200000000000) % 43200000000000) // 21600000000000))) / 43200000000.0)), (s10 * pow(2.0, -(((((epoch_us(interval_end) - 86400000000) % 21600000000000 + 21600000000000) % 21600000000000) + 0) + 21600000000000 * ((((epoch_us(interval_end) - 86400000000) % 43200000000000 + 43200000000000) % 43200000000000) // 21600000000000)) / 43200000000.0)), (s11 * pow(2.0, -(((((epoch_us(interval_end) - 86400000000) % 21600000000000 + 21600000000000) % 21600000000000) + 0) + 21600000000000 * (1 - ((((epoch_us(interval_end) - 86400000000) % 43200000000000 + 43200000000000) % 43200000000000) // 21600000000000))) / 43200000000.0))) AS "raw recent_delay_7d",
   s12 AS "raw first_carrier_1d",
   CASE WHEN s14 > 0 THEN s13[:least(s14, 3)] END AS "raw last_carriers_1d",
   CASE WHEN s16 > 0 THEN s15[:least(s16, 3)] END AS "raw first_carriers_1d"
@@ -932,8 +934,8 @@ SELECT
   sum(t_histogram_9ce9f74a98ce4438[3]) FILTER (instant >= end_instant - 2592000000000 AND instant < end_instant) AS s7,
   sum(t_histogram_9ce9f74a98ce4438[4]) FILTER (instant >= end_instant - 2592000000000 AND instant < end_instant) AS s8,
   CAST(combine_aggr(CASE WHEN t_moments_5ff077926e346889.n > 0 THEN to_aggregate_state(struct_pack(n := t_moments_5ff077926e346889.n, mean := (coalesce(t_moments_5ff077926e346889.c, 0) - coalesce("centre t_moments_5ff077926e346889", 0)) + t_moments_5ff077926e346889.mean, m2 := t_moments_5ff077926e346889.m2, m3 := t_moments_5ff077926e346889.m3), 'skewness', ['DOUBLE']) END) FILTER (instant >= end_instant - 2592000000000 AND instant < end_instant) AS STRUCT(n UBIGINT, mean DOUBLE, m2 DOUBLE, m3 DOUBLE)) AS s9,
-  sum(CASE WHEN (((epoch_us(event_timestamp) - 86400000000) - (((epoch_us(event_timestamp) - 86400000000) % 21600000000000 + 21600000000000) % 21600000000000)) // 21600000000000) & 1 = 0 THEN t_decayed_d98b297ac57b25da * pow(2.0, (((epoch_us(event_timestamp) - 86400000000) % 21600000000000 + 21600000000000) % 21600000000000) / 43200000000.0) END) FILTER (instant >= end_instant - 604800000000 AND instant < end_instant) AS s10,
-  sum(CASE WHEN (((epoch_us(event_timestamp) - 86400000000) - (((epoch_us(event_timestamp) - 86400000000) % 21600000000000 + 21600000000000) % 21600000000000)) // 21600000000000) & 1 = 1 THEN t_decayed_d98b297ac57b25da * pow(2.0, (((epoch_us(event_timestamp) - 86400000000) % 21600000000000 + 21600000000000) % 21600000000000) / 43200000000.0) END) FILTER (instant >= end_instant - 604800000000 AND instant < end_instant) AS s11,
+  sum(t_decayed_d98b297ac57b25da * pow(2.0, (((epoch_us(event_timestamp) - 86400000000) % 21600000000000 + 21600000000000) % 21600000000000) / 43200000000.0) * CASE WHEN (((epoch_us(event_timestamp) - 86400000000) % 43200000000000 + 43200000000000) % 43200000000000) < 21600000000000 THEN 1 END) FILTER (instant >= end_instant - 604800000000 AND instant < end_instant) AS s10,
+  sum(t_decayed_d98b297ac57b25da * pow(2.0, (((epoch_us(event_timestamp) - 86400000000) % 21600000000000 + 21600000000000) % 21600000000000) / 43200000000.0) * CASE WHEN (((epoch_us(event_timestamp) - 86400000000) % 43200000000000 + 43200000000000) % 43200000000000) >= 21600000000000 THEN 1 END) FILTER (instant >= end_instant - 604800000000 AND instant < end_instant) AS s11,
   arg_min(t_first_096cbac94d8721e2, tile_start) FILTER (instant >= end_instant - 86400000000 AND instant < end_instant) AS s12,
   max(CASE WHEN len(t_last_k_915cae88ca11a85f) > 0 THEN epoch_us(tile_start) END) AS s13,
   sum(len(t_last_k_915cae88ca11a85f)) FILTER (instant >= end_instant - 86400000000 AND instant < end_instant) AS s14,
@@ -1182,8 +1184,8 @@ SELECT
   CAST(count(*) AS BIGINT) AS "t_count_25ff0b8485121160",
   CAST(count(*) FILTER (("cancelled")) AS BIGINT) AS "t_count_af37078793172b5b",
   CAST([count(*) FILTER (CAST("arr_delay" AS DOUBLE) < CAST(0.0 AS DOUBLE)), count(*) FILTER (CAST("arr_delay" AS DOUBLE) >= CAST(0.0 AS DOUBLE) AND CAST("arr_delay" AS DOUBLE) < CAST(15.0 AS DOUBLE)), count(*) FILTER (CAST("arr_delay" AS DOUBLE) >= CAST(15.0 AS DOUBLE) AND CAST("arr_delay" AS DOUBLE) < CAST(60.0 AS DOUBLE)), count(*) FILTER (CAST("arr_delay" AS DOUBLE) >= CAST(60.0 AS DOUBLE))] AS BIGINT[]) AS "t_histogram_9ce9f74a98ce4438",
-  CAST(CAST(skewness(CAST(("arr_delay") AS DOUBLE)) FILTER (("arr_delay") IS NOT NULL) EXPORT_STATE AS STRUCT(n UBIGINT, mean DOUBLE, m2 DOUBLE, m3 DOUBLE, c DOUBLE)) AS STRUCT(n UBIGINT, mean DOUBLE, m2 DOUBLE, m3 DOUBLE, c DOUBLE)) AS "t_moments_5ff077926e346889",
-  CAST(sum(CAST(GREATEST("arr_delay", 0) AS DOUBLE) * CASE WHEN (__tile_to - epoch_us("recorded_at")) > 21600000000000 THEN 0 ELSE pow(2.0, -(__tile_to - epoch_us("recorded_at")) / 43200000000.0) END) FILTER ((GREATEST("arr_delay", 0)) IS NOT NULL) AS DOUBLE) AS "t_decayed_d98b297ac57b25da",
+  CAST(CAST(skewness(CAST(("arr_delay") AS DOUBLE)) EXPORT_STATE AS STRUCT(n UBIGINT, mean DOUBLE, m2 DOUBLE, m3 DOUBLE, c DOUBLE)) AS STRUCT(n UBIGINT, mean DOUBLE, m2 DOUBLE, m3 DOUBLE, c DOUBLE)) AS "t_moments_5ff077926e346889",
+  CAST(sum(CAST(GREATEST("arr_delay", 0) AS DOUBLE) * pow(2.0, -(__tile_to - epoch_us("recorded_at")) / 43200000000.0)) AS DOUBLE) AS "t_decayed_d98b297ac57b25da",
   CAST(arg_max(("carrier"), create_sort_key(-epoch_us("recorded_at"), 'ASC NULLS FIRST', "flight", 'DESC NULLS FIRST', ("carrier"), 'ASC NULLS FIRST')) FILTER (("carrier") IS NOT NULL) AS VARCHAR) AS "t_first_096cbac94d8721e2",
   CAST(CASE WHEN len(list_filter(list_zip(max(epoch_us("recorded_at"), 4) FILTER (("carrier") IS NOT NULL), max(epoch_us("recorded_at"), 4) FILTER (("carrier") IS NOT NULL)[2:], arg_max(("carrier"), epoch_us("recorded_at"), 4) FILTER (("carrier") IS NOT NULL), arg_max(("carrier"), epoch_us("recorded_at"), 4) FILTER (("carrier") IS NOT NULL)[2:]), lambda p, i: p[1] = p[2] AND (i = 3 OR p[3] IS DISTINCT FROM p[4]))) > 0 THEN list_resize(arg_max(("carrier"), epoch_us("recorded_at"), 4) FILTER (("carrier") IS NOT NULL), 4) ELSE arg_max(("carrier"), epoch_us("recorded_at"), 4) FILTER (("carrier") IS NOT NULL)[:3] END AS VARCHAR[]) AS "t_last_k_915cae88ca11a85f",
   CAST(CASE WHEN len(list_filter(list_zip(min(epoch_us("recorded_at"), 4) FILTER (("carrier") IS NOT NULL), min(epoch_us("recorded_at"), 4) FILTER (("carrier") IS NOT NULL)[2:], arg_min(("carrier"), epoch_us("recorded_at"), 4) FILTER (("carrier") IS NOT NULL), arg_min(("carrier"), epoch_us("recorded_at"), 4) FILTER (("carrier") IS NOT NULL)[2:]), lambda p, i: p[1] = p[2] AND (i = 3 OR p[3] IS DISTINCT FROM p[4]))) > 0 THEN list_resize(arg_min(("carrier"), epoch_us("recorded_at"), 4) FILTER (("carrier") IS NOT NULL), 4) ELSE arg_min(("carrier"), epoch_us("recorded_at"), 4) FILTER (("carrier") IS NOT NULL)[:3] END AS VARCHAR[]) AS "t_first_k_f253abe49738bfa8"
@@ -1194,11 +1196,11 @@ again AS (
 SELECT
   first.__k0,
   first.__tile_from,
-  CAST(struct_update(CAST(skewness(CAST(("arr_delay") AS DOUBLE) - "t_moments_5ff077926e346889".mean) FILTER (("arr_delay") IS NOT NULL) EXPORT_STATE AS STRUCT(n UBIGINT, mean DOUBLE, m2 DOUBLE, m3 DOUBLE, c DOUBLE)), c := any_value("t_moments_5ff077926e346889".mean)) AS STRUCT(n UBIGINT, mean DOUBLE, m2 DOUBLE, m3 DOUBLE, c DOUBLE)) AS "t_moments_5ff077926e346889",
+  CAST(struct_update(CAST(skewness(CAST(("arr_delay") AS DOUBLE) - "t_moments_5ff077926e346889".mean) EXPORT_STATE AS STRUCT(n UBIGINT, mean DOUBLE, m2 DOUBLE, m3 DOUBLE, c DOUBLE)), c := any_value("t_moments_5ff077926e346889".mean)) AS STRUCT(n UBIGINT, mean DOUBLE, m2 DOUBLE, m3 DOUBLE, c DOUBLE)) AS "t_moments_5ff077926e346889",
   CAST(arg_max(("carrier"), create_sort_key(epoch_us("recorded_at"), 'ASC NULLS FIRST', "flight", 'ASC NULLS FIRST', ("carrier"), 'ASC NULLS FIRST'), 3) FILTER (("carrier") IS NOT NULL) AS VARCHAR[]) AS "t_last_k_915cae88ca11a85f",
   CAST(arg_max(("carrier"), create_sort_key(-epoch_us("recorded_at"), 'ASC NULLS FIRST', "flight", 'DESC NULLS FIRST', ("carrier"), 'ASC NULLS FIRST'), 3) FILTER (("carrier") IS NOT NULL) AS VARCHAR[]) AS "t_first_k_f253abe49738bfa8"
 FROM (SELECT *, epoch_us("recorded_at") - (epoch_us("recorded_at") % 86400000000 + 86400000000) % 86400000000 AS __tile_from, epoch_us("recorded_at") - (epoch_us("recorded_at") % 86400000000 + 86400000000) % 86400000000 + 86400000000 AS __tile_to FROM events) AS e
-JOIN (SELECT __k0, __tile_from, "t_moments_5ff077926e346889", "t_last_k_915cae88ca11a85f", "t_first_k_f253abe49738bfa8" FROM made WHERE (coalesce("t_moments_5ff077926e346889".n > 1 AND isfinite("t_moments_5ff077926e346889".n * ("t_moments_5ff077926e346889".mean * "t_moments_5ff077926e346889".mean)) AND "t_moments_5ff077926e346889".n * ("t_moments_5ff077926e346889".mean * "t_moments_5ff077926e346889".mean) > 1e6 * "t_moments_5ff077926e346889".m2, false) AND ("t_moments_5ff077926e346889".m2 <> 0 OR abs("t_moments_5ff077926e346889".mean) >= 1125899906842624.0)) OR (len("t_last_k_915cae88ca11a85f") > 3) OR (len("t_first_k_f253abe49738bfa8") > 3)) AS first
+JOIN (SELECT __k0, __tile_from, "t_moments_5ff077926e346889", "t_last_k_915cae88ca11a85f", "t_first_k_f253abe49738bfa8" FROM made WHERE ((coalesce("t_moments_5ff077926e346889".n > 1 AND isfinite("t_moments_5ff077926e346889".n * ("t_moments_5ff077926e346889".mean * "t_moments_5ff077926e346889".mean)) AND "t_moments_5ff077926e346889".n * ("t_moments_5ff077926e346889".mean * "t_moments_5ff077926e346889".mean) > 1e6 * "t_moments_5ff077926e346889".m2, false) AND ("t_moments_5ff077926e346889".m2 <> 0 OR abs("t_moments_5ff077926e346889".mean) >= 1125899906842624.0)) OR (len("t_last_k_915cae88ca11a85f") > 3) OR (len("t_first_k_f253abe49738bfa8") > 3)) IN (SELECT unnest([true]))) AS first
   ON first.__k0 = "airport" AND first.__tile_from = e.__tile_from
 GROUP BY 1, 2
 )
