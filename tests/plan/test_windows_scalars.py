@@ -383,6 +383,15 @@ def test_decay_over_thousands_of_half_lives():
     check(events, hours, features, HOUR)
 
 
+def test_decay_with_half_lives_of_centuries():
+    """500 half-lives are then longer than 64 bits can say in microseconds."""
+    events = [event(T0 + day * DAY, f=float(day + 1)) for day in range(5)]
+    windows = compiled([feature("decayed_sum", "f", w, half_life="146000d") for w in ("2d", "lifetime")], DAY)
+    for sql in (windows.range, windows.single):
+        rows = compute(events, daily(1, T0 + 4 * DAY), lambda _, sql=sql: over_events(windows.tiles, sql))
+        assert [value for row in rows.values() for value in row.values()] == pytest.approx([9.0, 15.0], rel=1e-4)
+
+
 def test_what_is_wholly_older_than_500_half_lives_weighs_nothing_at_all():
     """Not even where its values are infinite: by their age at the interval's end, not at the window's."""
     events = [event(T0, user="a", f=math.inf), event(T0, user="b", f=1e300), event(T0, user="c")]
