@@ -40,7 +40,8 @@ never for a wrong definition or wrong data, always for an unreachable store.
     ├── RegistryError
     │   ├── RegistryUnavailable     cannot be reached now (retryable)
     │   ├── RegistryReadOnly        reached, but refuses writes
-    │   └── RegistryOutdated        its schema is older or newer than this code
+    │   ├── RegistryOutdated        its schema is older or newer than this code
+    │   └── RegistryRestored        an older state of itself: its stores know more than it does
     └── RetrievalError
         ├── UnknownFeature          no such view, feature or service
         ├── EntityColumnError       a join key or timestamp column missing or of the wrong type
@@ -335,10 +336,14 @@ class RegistryError(FStoreError):
 
 
 class RegistryUnavailable(RegistryError):
-    """The registry cannot be reached now."""
+    """The registry cannot be reached now. ``lost``: the transaction was lost with its connection; nothing was written."""
 
     code = "registry_unavailable"
     retryable = True
+
+    def __init__(self, message: str, *, lost: bool = False) -> None:
+        self.lost = lost
+        super().__init__(message)
 
 
 class RegistryReadOnly(RegistryError, StoreReadOnly):
@@ -351,6 +356,12 @@ class RegistryOutdated(RegistryError):
     """The registry's schema is not the one that this version of fstore works with."""
 
     code = "registry_outdated"
+
+
+class RegistryRestored(RegistryError):
+    """The registry is an older state of the one that the stores, or this process, have worked with."""
+
+    code = "registry_restored"
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------

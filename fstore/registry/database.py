@@ -3,46 +3,74 @@
 Takes a URL and gives short transactions: :meth:`Database.reading` sees one consistent state, :meth:`Database.writing`
 holds SQLite's write lock from its first statement on (``BEGIN IMMEDIATE``), so that concurrent writers queue instead of
 failing. A connection lives as long as its transaction: nothing is shared over a fork, kept over a server's restart, or
-left open. Opening is lazy: the first transaction checks that the schema is the one that this code works with. Every
-driver error leaves here as an error of fstore, with the URL's password masked.
+left open. Opening is lazy: the first transaction checks that the schema is the one that this code works with, and every
+one that writes checks again, because a registry may be upgraded or restored under a process that runs. Every driver error
+leaves here as an error of fstore, with the URL's password masked.
+
+Whoever writes learns what became of it. When the connection dies in ``COMMIT``, the transaction's token says whether it took
+place (``registry/commits.py``): ``writing()`` then ends well, or raises RegistryUnavailable with ``lost`` set, which says
+that nothing was written, so that :func:`repeated` may do the same again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import copy
-import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import parse_qsl, quote
+from typing import ParamSpec, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import URL, Connection, Engine, make_url
-from sqlalchemy.pool import NullPool
+from sqlalchemy.engine import Connection
 
 from fstore.errors import (
     RegistryError,
     RegistryOutdated,
     RegistryReadOnly,
+    RegistryRestored,
     RegistryUnavailable,
-    SettingsError,
     StoreMissing,
 )
 from fstore.failpoints import failpoint
-from fstore.registry import tables
+from fstore.registry import connecting, tables
+from fstore.registry.commits import enter_commit
+from fstore.registry.connecting import WRITE, create_file, label_of, open_engine, parse_url
 from fstore.registry.migrations import REVISIONS
-
-BUSY_SECONDS = 30
-"""How long a transaction waits for another one's lock before it gives up."""
 
 BATCH = 500
 """How many values go into one ``IN (…)``: below the parameter limits of both databases."""
 
 REVISION_TABLE = "fstore_revision"
 
-_WRITE = "fstore_write"
+_RESOLVE_SECONDS = 30.0
+"""How long to try to find out what became of a transaction whose COMMIT was not answered."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def repeated(write: Callable[P, R]) -> Callable[P, R]:
+    """Make a method of one write transaction run again, once, when the transaction was lost with its connection.
+
+    Nothing of the first one was written then, so doing it again is doing it once. Not for what opens a batch or an attempt:
+    a process that was frozen in the middle of that would come back as the newest one.
+    """
+
+    @functools.wraps(write)
+    def run(*arguments: P.args, **named: P.kwargs) -> R:
+        try:
+            return write(*arguments, **named)
+        except RegistryUnavailable as error:
+            if not error.lost:
+                raise
+            return write(*arguments, **named)
+
+    return run
 
 
 class Database:
@@ -53,10 +81,10 @@ class Database:
 
     def __init__(self, url: str, project: str, overlay: str = "") -> None:
         self.project, self.overlay = project, overlay
-        self._url = _parse(url)
-        self.label = _label(self._url)
-        self.engine = _engine(self._url, create=False)
-        self._checked = False
+        self._url = parse_url(url)
+        self.label = label_of(self._url)
+        self.engine = open_engine(self._url, create=False)
+        self._incarnation: str | None = None  # of the project when this process first looked
 
     def on_overlay(self, overlay: str) -> Database:
         """Return the same database seen through an overlay (empty: live); both share connections and checks."""
@@ -69,27 +97,41 @@ class Database:
         """Whether this is SQLite rather than PostgreSQL."""
         return self._url.get_backend_name() == "sqlite"
 
+    @property
+    def file(self) -> Path:
+        """The file of an SQLite registry."""
+        return Path(str(self._url.database))
+
     @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:
         """Open a transaction that only reads and sees one state throughout."""
         options = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-        with self._transaction(self.engine, options) as connection:
-            self._check(connection)
+        with self.errors(), self.engine.execution_options(**options).begin() as connection:
+            if self._incarnation is None:
+                self._check(connection)
             yield connection
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Connection]:
-        """Open a transaction that may write; it commits on leaving and rolls back on an exception."""
-        with self._transaction(self.engine, {_WRITE: True}) as connection:
-            if not self.is_sqlite:
-                # A frozen process must not keep the others waiting for ever: the server ends its transaction.
-                limits = f"SET LOCAL lock_timeout = '{BUSY_SECONDS}s'; "
-                limits += f"SET LOCAL idle_in_transaction_session_timeout = '{BUSY_SECONDS}s'"
-                connection.exec_driver_sql(limits)
+        """Open a transaction that may write; it commits on leaving and rolls back on an exception.
+
+        Leaving without an exception means that it was committed, also when the answer to COMMIT was lost.
+        """
+        token, failed = uuid.uuid4().hex, None
+        engine = self.engine.execution_options(**{WRITE: True})
+        with self.errors(), engine.connect() as connection, connection.begin() as transaction:
+            self._limit_waiting(connection, connecting.BUSY_SECONDS)
             self._check(connection)
+            enter_commit(self, connection, token)
             failpoint("registry.begun")
             yield connection
             failpoint("registry.committing")
+            try:
+                transaction.commit()
+            except sa.exc.DBAPIError as error:
+                failed = error
+        if failed is not None and not self._took_place(token, failed):
+            raise self._translate(failed, rolled_back=True) from failed
         failpoint("registry.committed")
 
     def create(self, incarnation: str) -> None:
@@ -97,22 +139,29 @@ class Database:
 
         Safe to repeat and to run at once from many processes.
         """
+        with self.migrating() as connection:
+            self._enter_project(connection, incarnation)
+            failpoint("migration.upgraded")
+        self._incarnation = None
+
+    @contextlib.contextmanager
+    def migrating(self) -> Iterator[Connection]:
+        """Open a transaction that first makes the schema, or brings an older one up to date; refuses a newer one."""
         if self.is_sqlite:
-            _create_file(Path(str(self._url.database)), self.label)
-        with self._transaction(_engine(self._url, create=True), {_WRITE: True}) as connection:
+            create_file(self.file, self.label)
+        engine = open_engine(self._url, create=True)
+        with self.errors(), engine.execution_options(**{WRITE: True}).begin() as connection:
             if not self.is_sqlite:
                 connection.exec_driver_sql("SELECT pg_advisory_xact_lock(6152914378)")  # serializes migrations
             failpoint("migration.begun")
-            revision = _revision(connection)
-            self._refuse_newer(revision)
+            revision = self.revision(connection)
+            self.refuse_newer(revision)
             if revision != REVISIONS[-1]:
                 # Alembic costs most of a second to import, and only a schema that lacks a revision ever needs it.
                 from fstore.registry.migrations.upgrade import upgrade  # noqa: PLC0415
 
                 upgrade(connection, REVISION_TABLE)
-            self._enter_project(connection, incarnation)
-            failpoint("migration.upgraded")
-        self._checked = False
+            yield connection
 
     def now(self, connection: Connection) -> datetime:
         """Return the database's clock at this moment of the transaction (SQLite's is this machine's)."""
@@ -139,29 +188,81 @@ class Database:
         insert = self.insert_or(tables.projects).values(**row, created_at=self.now(connection))
         connection.execute(insert.on_conflict_do_nothing())
 
+    # -- what became of a transaction ---------------------------------------------------------------------------------
+
+    def _took_place(self, token: str, failed: sa.exc.DBAPIError) -> bool:
+        """Whether the transaction of a token was committed, whatever its connection said. Raises RegistryUnavailable.
+
+        Entering the token once more waits for a transaction that is still open to end, and fails if it was committed.
+        """
+        deadline = time.monotonic() + _RESOLVE_SECONDS
+        engine = self.engine.execution_options(**{WRITE: True})
+        while True:
+            try:
+                with engine.connect() as connection, connection.begin() as again:
+                    self._limit_waiting(connection, 2 * connecting.BUSY_SECONDS)  # the server ends the other one before
+                    free = enter_commit(self, connection, token)
+                    again.rollback()
+            except sa.exc.DBAPIError as error:
+                if time.monotonic() > deadline:
+                    text = " ".join(str(failed.orig).split())
+                    raise RegistryUnavailable(
+                        f"registry {self.label} lost the connection in COMMIT ({text}) and cannot be asked whether the "
+                        "transaction took place. Doing the same again is safe: what took place stays as it is."
+                    ) from error
+                time.sleep(0.2)
+            else:
+                return not free
+
+    def _limit_waiting(self, connection: Connection, seconds: int) -> None:
+        """Keep a frozen process from making the others wait for ever: the server ends its transaction."""
+        if not self.is_sqlite:
+            limits = f"SET LOCAL lock_timeout = '{seconds}s'; SET LOCAL idle_in_transaction_session_timeout = '{seconds}s'"
+            connection.exec_driver_sql(limits)
+
     # -- what can be wrong --------------------------------------------------------------------------------------------
 
     def _check(self, connection: Connection) -> None:
-        """Refuse a database without our schema, with another revision of it, or without this project; once."""
-        if self._checked:
-            return
-        revision = _revision(connection)
+        """Refuse a database without our schema, with another revision of it, without this project, or restored since."""
+        revision, incarnation = self._look(connection)
         if revision is None:
             raise StoreMissing(f"registry {self.label} was never created: run `fstore apply`")
-        self._refuse_newer(revision)
+        self.refuse_newer(revision)
         if revision != REVISIONS[-1]:
             raise RegistryOutdated(
                 f"registry {self.label} has schema revision {revision}, and this version of fstore works with "
-                f"{REVISIONS[-1]}: run `fstore apply` to bring it up to date"
+                f"{REVISIONS[-1]}: run `fstore registry upgrade` once, with every other process on this version, too"
             )
-        found = connection.execute(
-            sa.select(tables.projects.c.project).where(tables.projects.c.project == self.project)
-        ).scalar()
-        if found is None:
+        if incarnation is None:
             raise StoreMissing(f"registry {self.label} knows no project {self.project!r}: run `fstore apply`")
-        self._checked = True
+        if self._incarnation not in (None, incarnation):
+            raise RegistryRestored(
+                f"registry {self.label} was restored while this process was running, so what it has begun there is not "
+                "known any more. Nothing was written; run it again from the start (in Airflow: clear compute)."
+            )
+        self._incarnation = incarnation
 
-    def _refuse_newer(self, revision: str | None) -> None:
+    def _look(self, connection: Connection) -> tuple[str | None, str | None]:
+        """Return the schema revision (None: no schema of ours) and the project's incarnation (None: no such project)."""
+        if self._incarnation is None and ((revision := self.revision(connection)) is None or revision != REVISIONS[-1]):
+            return revision, None
+        p = tables.projects.c
+        incarnation = sa.select(p.incarnation).where(p.project == self.project).scalar_subquery()
+        row = connection.execute(
+            sa.select(sa.literal_column("version_num"), incarnation).select_from(sa.table(REVISION_TABLE))
+        )
+        revision, found = row.one()
+        return revision, found
+
+    def revision(self, connection: Connection) -> str | None:
+        """Return the schema revision that the database records, or None where there is no schema of ours."""
+        if not sa.inspect(connection).has_table(REVISION_TABLE):
+            return None
+        revision: str | None = connection.exec_driver_sql(f"SELECT version_num FROM {REVISION_TABLE}").scalar()
+        return revision
+
+    def refuse_newer(self, revision: str | None) -> None:
+        """Raise RegistryOutdated for a schema that this code does not know."""
         if revision is not None and revision not in REVISIONS:
             raise RegistryOutdated(
                 f"registry {self.label} has schema revision {revision}, which this version of fstore does not know (it "
@@ -169,20 +270,22 @@ class Database:
             )
 
     @contextlib.contextmanager
-    def _transaction(self, engine: Engine, options: Mapping[str, object]) -> Iterator[Connection]:
-        """Connect, begin, and commit or roll back; a driver's error leaves as one of fstore."""
+    def errors(self) -> Iterator[None]:
+        """Let a driver's error leave as one of fstore."""
         try:
-            with engine.execution_options(**options).begin() as connection:
-                yield connection
+            yield
         except sa.exc.DBAPIError as error:
-            raise self._translate(error) from error
+            raise self._translate(error, rolled_back=error.connection_invalidated) from error
 
-    def _translate(self, error: sa.exc.DBAPIError) -> Exception:
-        """Return the error of fstore that says what a driver's error means here."""
+    def _translate(self, error: sa.exc.DBAPIError, *, rolled_back: bool) -> Exception:
+        """Return the error of fstore that says what a driver's error means here.
+
+        ``rolled_back``: the transaction ended with its connection before it was committed, or is known not to have been.
+        """
         cause = error.orig
         text = " ".join(str(cause).split())
         state = str(getattr(cause, "sqlstate", None) or "")
-        if self.is_sqlite and "unable to open database file" in text and not Path(str(self._url.database)).is_file():
+        if self.is_sqlite and "unable to open database file" in text and not self.file.is_file():
             return StoreMissing(f"registry {self.label} was never created: run `fstore apply`")
         if "readonly database" in text or state == "25006":
             return RegistryReadOnly(f"registry {self.label} is read-only: {text}")
@@ -193,92 +296,5 @@ class Database:
         if state == "3D000" or ('database "' in text and "does not exist" in text):
             return RegistryError(f"registry {self.label} has no such database, create it first: {text}")
         if isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError)) or error.connection_invalidated:
-            return RegistryUnavailable(f"registry {self.label} cannot be reached now: {text}")
+            return RegistryUnavailable(f"registry {self.label} cannot be reached now: {text}", lost=rolled_back)
         return RegistryError(f"registry {self.label} failed: {text}")
-
-
-def _parse(text: str) -> URL:
-    """Return a checked URL. The path of an SQLite file is taken as it is written, without any percent escapes."""
-    if text.startswith("sqlite:///"):
-        path, _, query = text.removeprefix("sqlite:///").partition("?")
-        if path and path != ":memory:":
-            return URL.create("sqlite", database=path, query=dict(parse_qsl(query)))
-    try:
-        url = make_url(text)
-    except sa.exc.ArgumentError:
-        raise SettingsError(f"{text!r} is no registry URL; use sqlite:///path/registry.db or postgresql://…") from None
-    if url.get_backend_name() == "sqlite":
-        raise SettingsError("the registry needs a file: use sqlite:///path/registry.db")
-    if url.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
-        return url.set(drivername="postgresql+psycopg")
-    raise SettingsError(
-        f"a registry cannot be kept at {url.drivername}://…; use sqlite:///path/registry.db or postgresql://…"
-    )
-
-
-def _label(url: URL) -> str:
-    """Return a URL as messages show it: as users write it, without the password."""
-    if url.get_backend_name() == "sqlite":
-        return f"sqlite:///{url.database}"
-    return (
-        url.difference_update_query(["password"]).set(drivername=url.get_backend_name()).render_as_string(hide_password=True)
-    )
-
-
-def _engine(url: URL, *, create: bool) -> Engine:
-    """Return an engine whose connections live as long as one transaction."""
-    options: dict[str, object] = {"poolclass": NullPool, "json_serializer": _text, "json_deserializer": _text}
-    if url.get_backend_name() == "sqlite":
-        return _sqlite_engine(url, options, create=create)
-    arguments = {"connect_timeout": 10, "prepare_threshold": None}
-    try:
-        return sa.create_engine(url, connect_args=arguments, **options)
-    except ModuleNotFoundError:
-        raise SettingsError("a PostgreSQL registry needs the driver psycopg: pip install 'fstore[postgres]'") from None
-
-
-def _sqlite_engine(url: URL, options: dict[str, object], *, create: bool) -> Engine:
-    mode = "rwc" if create else str(url.query.get("mode", "rw"))
-    file = f"file:{quote(str(url.database))}?mode={mode}"
-
-    def connect() -> sqlite3.Connection:
-        # Autocommit at the driver: the transaction's own BEGIN below is the only one.
-        connection = sqlite3.connect(file, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
-        try:
-            if create:
-                connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA foreign_keys = ON")
-            connection.execute("PRAGMA synchronous = FULL")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    engine = sa.create_engine("sqlite://", creator=connect, **options)
-
-    @sa.event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        writes = connection.get_execution_options().get(_WRITE)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-    return engine
-
-
-def _create_file(path: Path, label: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RegistryError(f"registry {label} cannot be created: {error}") from None
-
-
-def _revision(connection: Connection) -> str | None:
-    """Return the schema revision that the database records, or None where there is no schema of ours."""
-    if not sa.inspect(connection).has_table(REVISION_TABLE):
-        return None
-    revision: str | None = connection.exec_driver_sql(f"SELECT version_num FROM {REVISION_TABLE}").scalar()
-    return revision
-
-
-def _text(value: object) -> str:
-    """Return JSON as the text that it is in the database; reading and writing never parse it."""
-    return value if isinstance(value, str) else bytes(value).decode()  # type: ignore[call-overload]

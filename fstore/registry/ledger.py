@@ -29,7 +29,8 @@ from fstore.registry.attempts import (
     write_intervals,
 )
 from fstore.registry.batches import insert_batch, read_batch, refuse_fenced, take_over
-from fstore.registry.database import BATCH, Database
+from fstore.registry.commits import forget_commits
+from fstore.registry.database import BATCH, Database, repeated
 from fstore.registry.heads import Scope, read_blocked, read_heads, read_newest, read_publications, uncovered
 from fstore.registry.lineage_log import LineageLog
 from fstore.registry.publishing import lock_project, publish_attempt
@@ -102,6 +103,7 @@ class Ledger:
             ids = finished_attempts(database, connection, step, batch)
             return [read_attempt(database, connection, lock_attempt(database, connection, id_, lock=False)) for id_ in ids]
 
+    @repeated
     def take_over(self, batch: Batch, attempt_ids: Collection[int]) -> None:
         """Make finished attempts of the same run part of a batch. Raises Fenced for a batch that was overtaken itself."""
         database = self._database
@@ -165,6 +167,7 @@ class Ledger:
             row = lock_attempt(self._database, connection, attempt_id, lock=False)
             return read_attempt(self._database, connection, row)
 
+    @repeated
     def record_files(self, attempt_id: int, files: Sequence[DataFile], *, pins: Sequence[Pin] = ()) -> None:
         """Record the files of an attempt in place of earlier ones, and pins of what was found out while computing.
 
@@ -175,6 +178,7 @@ class Ledger:
             write_files(self._database, connection, attempt_id, files)
             add_pins(self._database, connection, attempt_id, pins)
 
+    @repeated
     def record_verdicts(
         self, attempt_id: int, verdicts: Sequence[Verdict], files: Sequence[DataFile] | None = None,
         lineage_events: Sequence[str] = (),
@@ -198,6 +202,7 @@ class Ledger:
                 connection.execute(sa.update(attempts).where(attempts.c.id == attempt_id).values(state="validated"))
             self._lineage.record_within(connection, lineage_events)
 
+    @repeated
     def publish(
         self,
         attempt_id: int,
@@ -215,6 +220,7 @@ class Ledger:
             self._lineage.record_within(connection, _events(lineage_events, published))
         return published
 
+    @repeated
     def fail(self, attempt_id: int, message: str, lineage_events: Sequence[str] = ()) -> None:
         """Record that an attempt failed; one that is published stays published. Raises AttemptUnknown."""
         database = self._database
@@ -227,6 +233,7 @@ class Ledger:
                 )
             self._lineage.record_within(connection, lineage_events)
 
+    @repeated
     def abandon(self, before: datetime) -> list[Abandoned]:
         """Give up the attempts that began before an instant and published nothing, and return them: they never will.
 
@@ -242,12 +249,14 @@ class Ledger:
         )
         with database.writing() as connection:
             lock_project(database, connection)  # so that none of them is being published meanwhile
+            forget_commits(database, connection)
             rows = connection.execute(
                 sa.select(a.id, a.view, a.generation).where(dead).order_by(a.id).limit(BATCH).with_for_update(key_share=True)
             ).all()
             connection.execute(sa.update(attempts).where(a.id.in_([row.id for row in rows])).values(state="abandoned"))
         return [Abandoned(id=row.id, view=row.view, generation=row.generation) for row in rows]
 
+    @repeated
     def mark_swept(self, attempt_ids: Collection[int]) -> None:
         """Record that the files of given-up attempts are deleted."""
         a = attempts.c

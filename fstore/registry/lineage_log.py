@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from fstore.registry.database import Database
+from fstore.registry.database import Database, repeated
 from fstore.registry.openlineage import Derived, parse_event
 from fstore.registry.records import Dataset, Edge, LineageEvent
 from fstore.registry.tables import lineage_edges, lineage_events, lineage_outputs
@@ -25,6 +25,7 @@ class LineageLog:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    @repeated
     def record(self, event_json: str) -> bool:
         """Record an OpenLineage run event; return whether it was new. Raises RegistryError if it is none."""
         with self._database.writing() as connection:

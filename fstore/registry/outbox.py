@@ -10,7 +10,7 @@ from collections.abc import Collection
 
 import sqlalchemy as sa
 
-from fstore.registry.database import BATCH, Database
+from fstore.registry.database import BATCH, Database, repeated
 from fstore.registry.records import OnlineWork, OutboxDepth, OutboxEntry
 from fstore.registry.tables import outbox
 
@@ -50,6 +50,7 @@ class Outbox:
             for row in rows
         ]
 
+    @repeated
     def done(self, ids: Collection[int]) -> None:
         """Acknowledge entries; repeating it changes nothing."""
         wanted, c = sorted(set(ids)), outbox.c
@@ -62,6 +63,7 @@ class Outbox:
                     .values(done_at=now)
                 )
 
+    @repeated
     def failed(self, entry_id: int, error: str) -> None:
         """Count a failed delivery of an entry, which stays pending."""
         c = outbox.c

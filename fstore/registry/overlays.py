@@ -19,7 +19,7 @@ from fstore.errors import NotComplete, UnknownFeature, did_you_mean
 from fstore.plan.diff import compare_steps
 from fstore.plan.steps import PlannedOnDemand, PlannedService, Step, encode_step
 from fstore.registry.completeness import Lacking, lacking_intervals, lacking_of
-from fstore.registry.database import Database
+from fstore.registry.database import Database, repeated
 from fstore.registry.generations import adoptable_generation, foreign_generations, next_generation, overlay_of
 from fstore.registry.heads import read_newest
 from fstore.registry.on_demand import clear_on_demand, read_on_demand, register_on_demand
@@ -66,6 +66,7 @@ class Overlays:
             ).all()
             return [_overlay(database, connection, row) for row in rows]
 
+    @repeated
     def stage(
         self, name: str, steps: Sequence[Step], *, services: Sequence[PlannedService] = (), held: bool = False,
         renewed: Collection[str] = (), expected: int | None = None, on_demand: Sequence[PlannedOnDemand] = (),
@@ -97,6 +98,7 @@ class Overlays:
             register_on_demand(database, connection, on_demand, overlay=name)
         return staged
 
+    @repeated
     def hold(self, name: str = NEXT, *, held: bool) -> None:
         """Say whether an overlay waits to be flipped by hand."""
         o = overlays.c
@@ -105,6 +107,7 @@ class Overlays:
                 sa.update(overlays).where(o.project == self._database.project, o.name == name).values(held=held)
             )
 
+    @repeated
     def drop(self, name: str) -> Overlay:
         """Remove an overlay; what it published stays in the log, seen by nobody. Raises UnknownFeature."""
         database = self._database
@@ -147,6 +150,7 @@ class Overlays:
                 ).intervals
             )
 
+    @repeated
     def flip(self, online: Mapping[str, int], name: str = NEXT) -> tuple[Flip, ...]:
         """Put the views of an overlay in the place of the live ones, all of them in this one transaction.
 
@@ -183,6 +187,7 @@ class Overlays:
             return [_flip(row) for row in rows]
 
     def roll_back(self, views: Collection[str], version: int) -> int:
+    @repeated
         """Make live again what a flip replaced of some views, in one transaction; return the project's new version.
 
         Views that the flip brought are retired. Services that it replaced come back when all of its views do.

@@ -17,7 +17,8 @@ from fstore.errors import StoreMismatch
 from fstore.plan.diff import serves
 from fstore.plan.steps import Plan, PlannedEntity, PlannedOnDemand, PlannedService, Step
 from fstore.registry import tables
-from fstore.registry.database import Database
+from fstore.registry.commits import forget_commits
+from fstore.registry.database import Database, repeated
 from fstore.registry.ledger import Ledger
 from fstore.registry.lineage_log import LineageLog
 from fstore.registry.lineage_outbox import LineageOutbox
@@ -96,6 +97,7 @@ class Registry:
 
     # -- definitions --------------------------------------------------------------------------------------------------
 
+    @repeated
     def register(self, plan: Plan, *, rebuild: Collection[str] = (), expected: int | None = None) -> Registration:
         """Bring the registry in line with a plan; what the plan leaves out stays as it is.
 
@@ -105,6 +107,7 @@ class Registry:
         database = self._database
         with database.writing() as connection:
             project = lock_project(database, connection, expected)
+            forget_commits(database, connection)
             version = project.version + 1
             changes = [
                 *register_entities(database, connection, plan.entities),
@@ -116,6 +119,7 @@ class Registry:
                 set_version(database, connection, version)
         return Registration(version=version if changes else version - 1, changes=tuple(changes))
 
+    @repeated
     def retire(self, view: str) -> Registration:
         """Take a view out of the definitions; what it published stays readable in the log. Raises UnknownFeature."""
         database = self._database
@@ -126,6 +130,7 @@ class Registry:
             set_version(database, connection, version)
         return Registration(version=version, changes=(Change("view", view, "retired"),))
 
+    @repeated
     def retire_service(self, name: str) -> Registration:
         """Take a feature service out of the definitions. Raises UnknownFeature."""
         database = self._database
@@ -137,6 +142,7 @@ class Registry:
             set_version(database, connection, version)
         return Registration(version=version, changes=(Change("service", name, "retired"),))
 
+    @repeated
     def retire_on_demand(self, name: str) -> Registration:
         """Take an on-demand feature out of the definitions. Raises UnknownFeature."""
         database = self._database
@@ -252,6 +258,7 @@ class Registry:
 
     # -- sources and stores -------------------------------------------------------------------------------------------
 
+    @repeated
     def record_source_schemas(self, schemas: Mapping[str, Mapping[str, str]]) -> None:
         """Record the columns and types of sources, in their order; unchanged ones are not written again."""
         database = self._database
@@ -266,6 +273,7 @@ class Registry:
         with self._database.reading() as connection:
             return self._schemas(connection)
 
+    @repeated
     def record_store(self, kind: str, url: str, store_id: str) -> None:
         """Record the store of a kind (``offline``, ``online``). Raises StoreMismatch if another one is recorded."""
         database, s = self._database, tables.stores.c

@@ -16,7 +16,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from fstore.registry.database import BATCH, Database
+from fstore.registry.database import BATCH, Database, repeated
 from fstore.registry.publishing import lock_project
 from fstore.registry.source_tables import observed_files, observed_sources, source_changes
 
@@ -55,6 +55,7 @@ class SourceChanges:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    @repeated
     def observe(self, source: str, name: str, files: Sequence[ObservedFile]) -> int:
         """Compare a listing with the last one of a source, log what changed, and return the newest change (0: none yet).
 

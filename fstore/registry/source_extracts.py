@@ -12,7 +12,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from fstore.registry.database import Database
+from fstore.registry.database import Database, repeated
 from fstore.registry.publishing import lock_project
 from fstore.registry.source_changes import TimeSpan
 from fstore.registry.source_tables import source_extracts
@@ -66,6 +66,7 @@ class SourceExtracts:
                 since[row.source] = row.extracted_at
         return found
 
+    @repeated
     def record(self, source: str, extract: SourceExtract, *, after: int) -> int | None:
         """Record a copy that was made when ``after`` was the newest (0: none); return its id, None when it no longer is."""
         with self._database.writing() as connection:

@@ -19,7 +19,8 @@ from fstore.registry.columns import (
     text_column,
 )
 from fstore.registry.columns import metadata as metadata  # noqa: PLC0414  (what the tables belong to)
-from fstore.registry.overlay_tables import flips as flips  # noqa: PLC0414  (so that the metadata is whole)
+from fstore.registry.commit_tables import commits as commits  # noqa: PLC0414  (so that the metadata is whole)
+from fstore.registry.overlay_tables import flips as flips  # noqa: PLC0414
 from fstore.registry.overlay_tables import overlay_views as overlay_views  # noqa: PLC0414
 from fstore.registry.overlay_tables import overlays as overlays  # noqa: PLC0414
 from fstore.registry.service_tables import feature_services as feature_services  # noqa: PLC0414

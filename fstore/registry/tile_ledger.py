@@ -29,7 +29,7 @@ from fstore.registry.attempts import (
     write_sources,
 )
 from fstore.registry.batches import insert_batch, refuse_fenced
-from fstore.registry.database import BATCH, Database
+from fstore.registry.database import BATCH, Database, repeated
 from fstore.registry.overlay import overlay
 from fstore.registry.publishing import lock_project, next_publications
 from fstore.registry.records import SourceRead, TileAttempt, TileHead
@@ -68,6 +68,7 @@ class TileLedger:
             write_sources(database, connection, attempt_id, sources)
         return TileAttempt(id=attempt_id, group=group, run_id=run_id, step=step, ranges=merged, sources=tuple(sources))
 
+    @repeated
     def publish(self, attempt_id: int, files: Sequence[DataFile]) -> bool:
         """Record the files of an attempt and publish it, but for what others have published from a source as new.
 

@@ -11,10 +11,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
-from psycopg import OperationalError
 from sqlalchemy.engine import Connection
 
-from fstore.errors import RegistryUnavailable
 from fstore.registry.publishing import publish_attempt
 from fstore.registry.registry import Registry, create_registry, open_registry
 from tests.registry.examples import PROJECT, aggregate, days, example_plan, hours, published, seen, validated, verdict
@@ -113,35 +111,6 @@ def wait_for_a_blocked_statement(registry: Registry) -> None:
             if connection.exec_driver_sql(query).scalar():
                 return
     pytest.fail("nothing waits for a lock")
-
-
-@pytest.mark.parametrize("committed", [True, False])
-def test_publishing_may_be_repeated_after_a_lost_answer(
-    registry: Registry, monkeypatch: pytest.MonkeyPatch, committed: bool
-) -> None:
-    attempt = validated(registry, aggregate(), days(0, 2), "run")
-    dialect = registry._database.engine.dialect
-    commit = dialect.do_commit
-
-    def lose_the_answer(connection: object) -> None:
-        if committed:
-            commit(connection)  # type: ignore[arg-type]
-        raise OperationalError("server closed the connection unexpectedly")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(dialect, "do_commit", lose_the_answer)
-        if registry._database.is_sqlite:
-            patched.setattr(dialect.loaded_dbapi, "Error", OperationalError)
-            patched.setattr(dialect.loaded_dbapi, "OperationalError", OperationalError)
-        with pytest.raises(RegistryUnavailable) as lost:
-            registry.ledger.publish(attempt)
-    assert lost.value.retryable
-    assert registry.state().sequence == (1 if committed else 0)
-    result = registry.ledger.publish(attempt)
-    assert [p.sequence for p in result.publications] == [1]
-    assert registry.ledger.publish(attempt) == result
-    assert registry.state().sequence == 1
-    assert len(registry.outbox.pending()) == 1
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from fstore.errors import RegistryError, RegistryOutdated, RegistryUnavailable, SettingsError, StoreMissing, StoreReadOnly
-from fstore.registry import database, tables
+from fstore.registry import connecting, database, tables
 from fstore.registry.database import REVISION_TABLE
 from fstore.registry.migrations import REVISIONS
 from fstore.registry.migrations.upgrade import alembic_config
@@ -74,7 +74,7 @@ def test_opening_a_missing_file_does_not_create_it(tmp_path: Path) -> None:
     ("revision", "message"),
     [
         ("9999", "which this version of fstore does not know (it works with {newest}): a newer fstore wrote it, so upgrade this one"),
-        ("0000", "and this version of fstore works with {newest}: run `fstore apply` to bring it up to date"),
+        ("0000", "and this version of fstore works with {newest}: run `fstore registry upgrade` once, with every other process on this version, too"),
     ],
 )  # fmt: skip
 def test_a_schema_of_another_version(empty_url: str, revision: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,7 +197,7 @@ def test_a_lock_that_is_held_too_long_is_retryable(registry: Registry, monkeypat
         with registry._database.writing() as connection:
             connection.execute(sa.select(tables.projects).with_for_update())
             assert waiter.version() == 1, "readers do not wait"
-            monkeypatch.setattr(database, "BUSY_SECONDS", 1)
+            monkeypatch.setattr(connecting, "BUSY_SECONDS", 1)
             with pytest.raises(RegistryUnavailable) as busy:
                 waiter.ledger.publish(attempt)
             assert busy.value.retryable
@@ -243,7 +243,7 @@ def test_a_killed_writer_leaves_nothing_behind(registry: Registry) -> None:
 def test_a_frozen_writer_loses_its_lock(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     attempt = validated(registry, aggregate(), days(0, 1), "run")
     reader, writer = os.pipe()
-    monkeypatch.setattr(database, "BUSY_SECONDS", 1)
+    monkeypatch.setattr(connecting, "BUSY_SECONDS", 1)
     child = os.fork()
     if child == 0:
         with registry._database.writing() as connection:
@@ -251,7 +251,7 @@ def test_a_frozen_writer_loses_its_lock(registry: Registry, monkeypatch: pytest.
             os.write(writer, b"x")
             os.kill(os.getpid(), signal.SIGSTOP)
     os.read(reader, 1)
-    monkeypatch.setattr(database, "BUSY_SECONDS", 20)
+    monkeypatch.setattr(connecting, "BUSY_SECONDS", 20)
     try:
         assert registry.ledger.publish(attempt).sequence == 1
     finally:

@@ -24,6 +24,14 @@ def upgrade() -> None:  # noqa: PLR0915  (one statement per table and index)
         sa.PrimaryKeyConstraint("project", name="pk_projects"),
     )
     op.create_table(
+        "commits",
+        sa.Column("token", sa.String(), nullable=False, comment="there if, and only if, its transaction was committed"),
+        sa.Column("project", sa.String(), nullable=False),
+        sa.Column("entered_at", INSTANT, nullable=False),
+        sa.PrimaryKeyConstraint("token", name="pk_commits"),
+    )
+    op.create_index("ix_commits_entered_at", "commits", ["project", "entered_at"])
+    op.create_table(
         "batches",
         sa.Column("id", BIG_ID, autoincrement=True, nullable=False, comment="a later one fences earlier ones of its run"),
         sa.Column("project", sa.String(), nullable=False),
@@ -553,3 +561,5 @@ def downgrade() -> None:  # noqa: PLR0915
     op.drop_index("ix_batches_run", table_name="batches")
     op.drop_table("batches")
     op.drop_table("projects")
+    op.drop_index("ix_commits_entered_at", table_name="commits")
+    op.drop_table("commits")

@@ -1,0 +1,145 @@
+"""How the registry's database is connected to: URLs, engines and drivers.
+
+Takes a URL as users write it and gives SQLAlchemy engines whose connections live as long as one transaction. A connection
+to PostgreSQL gives up when the server stays silent (:data:`ANSWER_SECONDS`): a black hole in the network must not hold a
+task for ever. Begins no transaction itself.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import parse_qsl, quote
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL, Connection, Engine, make_url
+from sqlalchemy.pool import NullPool
+
+from fstore.errors import RegistryError, SettingsError
+
+if TYPE_CHECKING:
+    from psycopg.abc import PQGen
+
+BUSY_SECONDS = 30
+"""How long a transaction waits for another one's lock before it gives up."""
+
+ANSWER_SECONDS = 3 * BUSY_SECONDS
+"""How long a connection waits for PostgreSQL to answer a statement: longer than for any lock."""
+
+WRITE = "fstore_write"
+"""The execution option of a transaction that writes."""
+
+_T = TypeVar("_T")
+
+
+def parse_url(text: str) -> URL:
+    """Return a checked URL. The path of an SQLite file is taken as it is written, without any percent escapes."""
+    if text.startswith("sqlite:///"):
+        path, _, query = text.removeprefix("sqlite:///").partition("?")
+        if path and path != ":memory:":
+            return URL.create("sqlite", database=path, query=dict(parse_qsl(query)))
+    try:
+        url = make_url(text)
+    except sa.exc.ArgumentError:
+        raise SettingsError(f"{text!r} is no registry URL; use sqlite:///path/registry.db or postgresql://…") from None
+    if url.get_backend_name() == "sqlite":
+        raise SettingsError("the registry needs a file: use sqlite:///path/registry.db")
+    if url.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
+        return url.set(drivername="postgresql+psycopg")
+    raise SettingsError(
+        f"a registry cannot be kept at {url.drivername}://…; use sqlite:///path/registry.db or postgresql://…"
+    )
+
+
+def label_of(url: URL) -> str:
+    """Return a URL as messages show it: as users write it, without the password."""
+    if url.get_backend_name() == "sqlite":
+        return f"sqlite:///{url.database}"
+    return (
+        url.difference_update_query(["password"]).set(drivername=url.get_backend_name()).render_as_string(hide_password=True)
+    )
+
+
+def open_engine(url: URL, *, create: bool) -> Engine:
+    """Return an engine whose connections live as long as one transaction."""
+    options: dict[str, object] = {"poolclass": NullPool, "json_serializer": _text, "json_deserializer": _text}
+    if url.get_backend_name() == "sqlite":
+        return _sqlite_engine(url, options, create=create)
+    # Keepalives find out that a host is gone while nothing is sent, and the user timeout while something is.
+    arguments = {"connect_timeout": 10, "prepare_threshold": None, "keepalives_idle": 10, "keepalives_interval": 5,
+                 "keepalives_count": 3, "tcp_user_timeout": 30_000}  # fmt: skip
+    try:
+        engine = sa.create_engine(url, connect_args=arguments, **options)
+    except ModuleNotFoundError:
+        raise SettingsError("a PostgreSQL registry needs the driver psycopg: pip install 'fstore[postgres]'") from None
+    if not create:  # a migration may take its time
+        sa.event.listen(engine, "do_connect", _connect_impatiently)
+    return engine
+
+
+def create_file(path: Path, label: str) -> None:
+    """Make the directory of an SQLite registry."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RegistryError(f"registry {label} cannot be created: {error}") from None
+
+
+def _sqlite_engine(url: URL, options: dict[str, object], *, create: bool) -> Engine:
+    mode = "rwc" if create else str(url.query.get("mode", "rw"))
+    file = f"file:{quote(str(url.database))}?mode={mode}"
+
+    def connect() -> sqlite3.Connection:
+        # Autocommit at the driver: the transaction's own BEGIN below is the only one.
+        connection = sqlite3.connect(file, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+        try:
+            if create:
+                connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute("PRAGMA synchronous = FULL")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    engine = sa.create_engine("sqlite://", creator=connect, **options)
+
+    @sa.event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get(WRITE)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _connect_impatiently(_dialect: object, _record: object, arguments: list[Any], options: dict[str, Any]) -> object:
+    """Connect to PostgreSQL with a driver's connection that does not wait for ever."""
+    import psycopg  # noqa: PLC0415  (an optional dependency)
+
+    class Impatient(psycopg.Connection[Any]):
+        def wait(self, gen: PQGen[_T], *given: Any, **named: Any) -> _T:
+            return super().wait(self._bounded(gen), *given, **named)
+
+        def _bounded(self, gen: PQGen[_T]) -> Generator[Any, Any, _T]:
+            deadline = time.monotonic() + ANSWER_SECONDS
+            try:
+                wanted = next(gen)
+                while True:
+                    ready = yield wanted
+                    if not ready and time.monotonic() > deadline:
+                        self.close()
+                        raise psycopg.OperationalError(f"the server did not answer within {ANSWER_SECONDS} s")
+                    wanted = gen.send(ready)
+            except StopIteration as done:
+                result: _T = done.value
+                return result
+
+    return Impatient.connect(*arguments, **options)
+
+
+def _text(value: object) -> str:
+    """Return JSON as the text that it is in the database; reading and writing never parse it."""
+    return value if isinstance(value, str) else bytes(value).decode()  # type: ignore[call-overload]
