@@ -133,7 +133,7 @@ class DuckDBEngine:
                 ((rows,),) = connection.execute(copy, parameters).fetchall()
                 _sync(path)
             except (duckdb.Error, OSError) as error:
-                Path(path).unlink(missing_ok=True)
+                _remove(path)
                 misfit = describe_misfit(connection, error, outputs, query.sql, parameters)
                 raise misfit or engine_error(error, sql=query.sql, views=views.values()) from error
         return Written(rows=int(rows), bytes=Path(path).stat().st_size, schema=schema)
@@ -167,7 +167,7 @@ class DuckDBEngine:
                 ((rows,),) = connection.execute(copy, parameters).fetchall()
                 _sync(path)
             except (duckdb.Error, OSError) as error:
-                Path(path).unlink(missing_ok=True)
+                _remove(path)
                 raise engine_error(error, sql=query.sql, views=views.values()) from error
         return Written(rows=int(rows), bytes=Path(path).stat().st_size, schema=pq.read_schema(path))
 
@@ -292,6 +292,12 @@ def _normal_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
             column = pc.floor_temporal(array, unit="microsecond")
         columns.append(column if column.type == field.type else column.cast(field.type))
     return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _remove(path: str) -> None:
+    """Delete a file that was not finished; what cannot be deleted is the sweeper's, and the error that is known matters."""
+    with contextlib.suppress(OSError):
+        Path(path).unlink()
 
 
 def _sync(path: str) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 import duckdb
 
 from fstore.engines.duckdb_types import text_literal, without_wildcards
-from fstore.errors import OutOfSpace, SettingsError
+from fstore.errors import OutOfSpace, SettingsError, StoreUnavailable
 
 _LOCK = "lock"
 
@@ -105,6 +105,8 @@ class SpillDirectory:
             problem = f"no temporary files can be written to {parent}: {error}."
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise OutOfSpace(f"{problem} Free space there, then run again.") from error
+            if error.errno in (errno.EIO, errno.ESTALE):
+                raise StoreUnavailable(f"{problem} The disk or its network fails.") from error
             raise SettingsError(f"{problem} Give this user write permission there, or set FSTORE_SPILL_DIR.") from error
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         for other in parent.glob("duckdb-*"):

@@ -1,4 +1,4 @@
-"""What an error of DuckDB means for the caller: out of space, a broken source, or a wrong query.
+"""What an error of DuckDB means for the caller: out of space, a failing disk, a broken source, or a wrong query.
 
 Takes an exception, the SQL and the views it read; gives an error of fstore. Decides nothing about retrying beyond the class.
 """
@@ -30,6 +30,7 @@ from fstore.errors import (
 _DISK_FULL = re.compile(
     r"No space left|Disk quota exceeded|File too large|\"errno\":\"(28|122|27)\"|max_temp_directory_size|offload data"
 )
+_DISK_FAILS = re.compile(r"Input/output error|Stale file handle|\"errno\":\"(5|116)\"")
 _MEMORY = re.compile(r"Out of Memory Error|std::bad_alloc|failed to allocate|could not allocate", re.IGNORECASE)
 _NETWORK = re.compile(r"NETWORK_CONNECTION|curlCode|UNKNOWN_ERROR|SLOW_DOWN|HTTP response code (5\d\d|-1)|REQUEST_TIMEOUT")
 _READING = (
@@ -54,6 +55,8 @@ def engine_error(error: Exception, *, sql: str, views: Iterable[View]) -> FStore
             "once.",
             sql=sql,
         )
+    if _DISK_FAILS.search(str(error)):
+        return StoreUnavailable(f"files cannot be read or written now, the disk or its network fails: {text}")
     if NAIVE_MARK in text:
         return _naive_text(text, views)
     if _NETWORK.search(str(error)) and any(view.remote for view in views):

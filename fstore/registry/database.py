@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -179,6 +180,10 @@ class Database:
         """Return the database's own INSERT, which can say what to do on a conflict of keys."""
         return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
 
+    def follow(self, incarnation: str) -> None:
+        """Go on with an incarnation that this process has just brought about."""
+        self._incarnation = incarnation
+
     def close(self) -> None:
         """Forget the engine's caches; there is no connection to close between transactions."""
         self.engine.dispose()
@@ -269,6 +274,12 @@ class Database:
                 f"works with {REVISIONS[-1]}): a newer fstore wrote it, so upgrade this one"
             )
 
+    def _is_writable(self) -> bool:
+        """Whether this is an SQLite registry that was not asked to be read-only, and whose file this process may write."""
+        if not self.is_sqlite or self._url.query.get("mode") == "ro":
+            return False
+        return os.access(self.file, os.W_OK) and os.access(self.file.parent, os.W_OK)
+
     @contextlib.contextmanager
     def errors(self) -> Iterator[None]:
         """Let a driver's error leave as one of fstore."""
@@ -287,6 +298,9 @@ class Database:
         state = str(getattr(cause, "sqlstate", None) or "")
         if self.is_sqlite and "unable to open database file" in text and not self.file.is_file():
             return StoreMissing(f"registry {self.label} was never created: run `fstore apply`")
+        if "readonly database" in text and self._is_writable():
+            # SQLite opens a file for reading when opening it for writing fails, for whatever reason.
+            return RegistryUnavailable(f"registry {self.label} could not be opened for writing: {text}", lost=rolled_back)
         if "readonly database" in text or state == "25006":
             return RegistryReadOnly(f"registry {self.label} is read-only: {text}")
         if "is not a database" in text or "malformed" in text:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from fstore.engines.duckdb import DuckDBEngine
+from fstore.engines.duckdb_session import SpillDirectory
 from fstore.engines.engine import Query
-from fstore.errors import OutOfSpace, SettingsError
+from fstore.engines.failures import engine_error
+from fstore.errors import OutOfSpace, SettingsError, StoreUnavailable
 
 LARGER_THAN_MEMORY = "SELECT (i * 7919) % 12000017 AS n, 'some text that takes room ' || ((i * 7919) % 12000017) AS s FROM range(3000000) t(i)"
 SCHEMA = pa.schema([("n", pa.int64()), ("s", pa.string())])
@@ -106,3 +110,24 @@ def test_spill_directory_that_cannot_be_made(tmp_path: Path) -> None:
         f"no temporary files can be written to {tmp_path}/spill: [Errno 17] File exists: '{tmp_path}/spill'. Give this user "
         "write permission there, or set FSTORE_SPILL_DIR."
     )
+
+
+@pytest.mark.parametrize("text", [
+    'IO Error: Could not rename file "/a/tmp_b" to "/a/b": Input/output error',
+    'IO Error: Cannot open file "/data/day.parquet": Input/output error',
+    '{"exception_type":"IO","exception_message":"Could not write","errno":"5"}',
+    'IO Error: Could not read from file "/mnt/x": Stale file handle',
+])  # fmt: skip
+def test_a_failing_disk_may_be_tried_again(text: str) -> None:
+    error = engine_error(duckdb.IOException(text), sql="SELECT 1", views=())
+    assert isinstance(error, StoreUnavailable)
+    assert error.retryable
+
+
+def test_a_spill_directory_on_a_failing_disk_may_be_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(**_: object) -> str:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("fstore.engines.duckdb_session.tempfile.mkdtemp", fails)
+    with pytest.raises(StoreUnavailable, match="disk or its network fails"):
+        SpillDirectory(tmp_path)

@@ -163,6 +163,16 @@ def test_a_read_only_file(sqlite_template: Path, tmp_path: Path) -> None:
     assert str(refused.value) == f"registry {registry.url} is read-only: attempt to write a readonly database"
 
 
+def test_a_file_that_could_not_be_opened_for_writing_just_then(sqlite_template: Path, tmp_path: Path) -> None:
+    """SQLite falls back to reading when the disk fails as it opens the file, and says that the database is read-only."""
+    path = Path(shutil.copy(sqlite_template, tmp_path))
+    fallen_back = sa.exc.OperationalError("INSERT", {}, Exception("attempt to write a readonly database"))
+    with open_registry(f"sqlite:///{path}", PROJECT) as registry, pytest.raises(RegistryUnavailable) as failed:  # noqa: SIM117
+        with registry._database.errors():
+            raise fallen_back
+    assert failed.value.retryable
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not bind root")
 def test_a_directory_that_may_not_be_written(tmp_path: Path) -> None:
     tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
