@@ -6,6 +6,7 @@ publications: which files count is the ledger's to say, so nothing here lists a 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -262,7 +263,7 @@ class LocalOfflineStore(_Files):
             except FileExistsError:
                 self._check_same(store_id)
             finally:
-                temporary.unlink(missing_ok=True)
+                _remove(temporary)
 
     def prepare_directory(self, relative: str) -> None:
         """Make a directory ready for files."""
@@ -295,7 +296,7 @@ class LocalOfflineStore(_Files):
                 _sync(target.parent)
             failpoint("offline.visible")
         finally:
-            temporary.unlink(missing_ok=True)
+            _remove(temporary)
 
 
 class S3OfflineStore(_Files):
@@ -352,6 +353,12 @@ def _store_error(error: OSError, relative: str, url: str) -> StoreError:
 
 def _gone(relative: str, url: str) -> str:
     return f"file {relative!r} is not in the offline store at {url}: it was deleted by hand, or this is another store"
+
+
+def _remove(temporary: Path) -> None:
+    """Delete what has a temporary name; where that fails, it is the sweeper's, and what happened before is what counts."""
+    with contextlib.suppress(OSError):
+        temporary.unlink()
 
 
 def _sync(path: Path) -> None:
