@@ -2,9 +2,9 @@
 
 A backup is an SQLite database with the registry's own tables: a copy by SQLite's online backup where the registry is SQLite,
 the rows of one REPEATABLE READ transaction where it is PostgreSQL. So either can be restored into either, and any SQLite
-client reads it. Restoring is one transaction: interrupted anywhere, it leaves what was there. It replaces the whole registry,
-with all of its projects, each of which gets a new incarnation. Touches no store: until the stores have taken the new
-incarnation (``runtime/incarnation.py``) nobody publishes.
+client reads it. Restoring is one transaction: interrupted anywhere, it leaves what was there. It replaces all of the
+registry, and each of its projects gets a new incarnation. Touches no store: until the stores have taken the new incarnation
+(``runtime/incarnation.py``) nobody publishes.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def raise_ids(database: Database, connection: Connection, above: int = 0) -> Non
                 connection.execute(sa.text("INSERT INTO sqlite_sequence (name, seq) VALUES (:name, :seq)"), named)
         else:
             counter = connection.scalar(sa.select(sa.func.pg_get_serial_sequence(table.name, "id")))
-            last = connection.execute(sa.text(f"SELECT last_value FROM {counter}")).scalar_one()  # noqa: S608
+            last = connection.execute(sa.text(f"SELECT last_value FROM {counter}")).scalar_one()
             connection.execute(sa.select(sa.func.setval(counter, max(highest, last, 1))))
 
 

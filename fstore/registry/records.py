@@ -257,6 +257,14 @@ class RegistryState(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     sequence: int
     published_at: datetime | None
+class Raised(msgspec.Struct, frozen=True, kw_only=True):
+    """From where a registry goes on after a restore: a new incarnation, and sequence and attempt that are not given out."""
+
+    incarnation: str
+    sequence: int
+    attempt: int
+
+
     created_at: datetime
 
 

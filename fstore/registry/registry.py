@@ -17,6 +17,7 @@ from fstore.errors import StoreMismatch
 from fstore.plan.diff import serves
 from fstore.plan.steps import Plan, PlannedEntity, PlannedOnDemand, PlannedService, Step
 from fstore.registry import tables
+from fstore.registry.backups import ProjectState, highest_id, next_step, raise_ids, renew
 from fstore.registry.commits import forget_commits
 from fstore.registry.database import Database, repeated
 from fstore.registry.ledger import Ledger
@@ -27,7 +28,7 @@ from fstore.registry.outbox import Outbox
 from fstore.registry.outlook import Outlook, read_outlook
 from fstore.registry.overlays import Overlays
 from fstore.registry.publishing import lock_project
-from fstore.registry.records import Change, RegisteredStore, RegisteredView, Registration, RegistryState
+from fstore.registry.records import Change, Raised, RegisteredStore, RegisteredView, Registration, RegistryState
 from fstore.registry.registration import (
     register_entities,
     register_services,
@@ -260,6 +261,23 @@ class Registry:
 
     @repeated
     def record_source_schemas(self, schemas: Mapping[str, Mapping[str, str]]) -> None:
+    def raise_above(self, *, sequence: int, attempt: int) -> Raised:
+        """Give the registry a new incarnation whose sequences and ids are above these and all of its own.
+
+        They go on from the next million, so that numbers are passed over that were given out and left no trace. Every
+        process that is running is refused from then on, but for this one.
+        """
+        database = self._database
+        with database.writing() as connection:
+            project = lock_project(database, connection)
+            state = ProjectState(project=self.project, sequence=project.sequence, version=project.version)
+            newest = next_step(max(project.sequence, sequence))
+            issued = next_step(max(highest_id(connection), attempt))
+            incarnation = renew(connection, state, sequence=newest, version=project.version)
+            raise_ids(database, connection, issued)
+        database.follow(incarnation)
+        return Raised(incarnation=incarnation, sequence=newest, attempt=issued)
+
         """Record the columns and types of sources, in their order; unchanged ones are not written again."""
         database = self._database
         with database.writing() as connection:

@@ -20,6 +20,7 @@ from fstore.plan.steps import Step
 from fstore.registry.records import Attempt, Batch
 from fstore.runtime.chunks import ChunkSizes
 from fstore.runtime.compute import Chunk, Computed, compute_attempt, not_ready
+from fstore.runtime.incarnation import check_incarnation
 from fstore.runtime.inputs import MissingInput, ResolvedInputs, observe_step, resolve_inputs
 from fstore.runtime.materialize import Materialized, materialize_attempt
 from fstore.runtime.validate import ValidationReport, all_blocked, validate_attempt
@@ -65,6 +66,7 @@ class BatchRun:
         if not intervals:
             raise ValueError("computing takes at least one interval")
         self._backends, self._step, self._run_id, self._parent = backends, step, run_id, parent
+        check_incarnation(backends, online=False)
         self._report = progress
         self._known = observe_step(backends, step)
         self._resolved: ResolvedInputs = resolve_inputs(backends.registry, step, intervals)

@@ -28,6 +28,7 @@ from fstore.registry.records import Attempt
 from fstore.registry.source_reads import source_reads
 from fstore.runtime.composites import composite_query
 from fstore.runtime.events import EventBuilder
+from fstore.runtime.incarnation import refuse_used_directory
 from fstore.runtime.inputs import MissingInput, ResolvedInputs, observe_step, relations_for, resolve_inputs
 from fstore.runtime.python_views import python_tables
 from fstore.runtime.sources import first_event
@@ -91,7 +92,9 @@ def compute_attempt(
     failpoint("attempt.begun")
     try:
         tiles = _read_tiles(backends, attempt, known, () if chunk is None else chunk.among)
-        backends.offline.prepare_directory(backends.offline.attempt_directory(step.view, attempt.generation, attempt.id))
+        directory = backends.offline.attempt_directory(step.view, attempt.generation, attempt.id)
+        refuse_used_directory(backends, directory, attempt.id)
+        backends.offline.prepare_directory(directory)
         files = list(_write_files(backends, attempt, resolved, tiles, progress))
     except Exception as error:
         message = str(error) if isinstance(error, FStoreError) else f"{type(error).__name__}: {error}"

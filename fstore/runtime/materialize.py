@@ -15,6 +15,7 @@ from fstore.lineage.run import ParentRun
 from fstore.registry.records import OnlineWork, Published
 from fstore.runtime.delivery import apply_work
 from fstore.runtime.events import EventBuilder
+from fstore.runtime.incarnation import check_incarnation
 from fstore.runtime.validate import quality_of
 
 
@@ -34,11 +35,12 @@ def materialize_attempt(backends: Backends, attempt_id: int, *, parent: ParentRu
     """Publish a validated attempt and apply its online work.
 
     Raises Fenced when a newer attempt of the same run has begun, InputsChanged (retryable) when an input was republished
-    meanwhile, AttemptUnknown when it was not validated, and StoreError when the online store does not take the rows: the
-    publication stands then, and the next call or the maintenance DAG brings it online.
+    meanwhile, AttemptUnknown when it was not validated, RegistryRestored when the stores know more than the registry, and
+    StoreError when the online store does not take the rows: the publication stands then, and the next call or the
+    maintenance DAG brings it online.
     """
     attempt = backends.registry.ledger.attempt(attempt_id)
-
+    check_incarnation(backends, online=attempt.step.online)
     build = EventBuilder(backends)
     quality = quality_of(attempt)
 
@@ -75,9 +77,4 @@ def _bring_online(backends: Backends, published: Published) -> int:
             attempt=publication.attempt,
         )
         rows += apply_work(backends, work)
-    failpoint("outbox.applied")
-    attempts = {publication.attempt for publication in published.publications}
-    outbox = backends.registry.outbox
-    outbox.done([entry.id for attempt in attempts for entry in outbox.pending(kind="online", attempt=attempt)])
-    failpoint("outbox.done")
     return rows

@@ -19,6 +19,7 @@ from fstore.plan.tile_states import TILE_START, TILE_SUB
 from fstore.plan.tile_step import TILES_GENERATION
 from fstore.registry.records import TileAttempt
 from fstore.registry.tile_ledger import TileHeads
+from fstore.runtime.incarnation import refuse_used_directory
 from fstore.runtime.tile_ranges import clip_ranges
 from fstore.types import DataFile
 
@@ -41,6 +42,7 @@ class TileFiles:
         failpoint("tiles.begun")
         try:
             offline.prepare_directory(directory)
+            refuse_used_directory(self._backends, directory, attempt.id)
             files = [self._write(directory, number, range_, query) for number, (range_, query) in enumerate(queries)]
             failpoint("tiles.written")
             published = ledger.tiles.publish(attempt.id, files)
