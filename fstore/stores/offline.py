@@ -333,6 +333,24 @@ class S3OfflineStore(_Files):
             shutil.rmtree(directory, ignore_errors=True)
 
 
+def read_note(store: OfflineStore, relative: str) -> bytes | None:
+    """Return the content of a small file, or None where there is none."""
+    try:
+        with store.filesystem.open_input_stream(store.full_path(relative)) as stream:
+            content: bytes = stream.read()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _store_error(error, relative, store.url) from error
+    return content
+
+
+def write_note(store: OfflineStore, relative: str, content: bytes) -> None:
+    """Put a small file in the place of the one that was there, whole or not at all."""
+    with store.writing(relative) as path:
+        Path(path).write_bytes(content)
+
+
 _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
