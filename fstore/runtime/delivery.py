@@ -67,49 +67,15 @@ def apply_outbox(backends: Backends, *, limit: int = 1000, progress: Progress | 
 def apply_work(backends: Backends, work: OnlineWork) -> int:
     """Apply one publication, and return how many rows were written. Superseded snapshots need nothing."""
     failpoint("online.begun")
-    step = backends.registry.ledger.attempt(work.attempt).step
-    target, marks = online_view(backends, work.view, work.generation), backends.registry.online
-    tries = 3
-    while True:
-        admit(backends, work.sequence)
-        begun = backends.online.mark(target)
-        written = write_rows(backends, step, [work], as_of=work.sequence)
-        if written is None:
-            marks.settle(work)
-            return 0
-        failpoint("online.applied")
-        issued = marks.issue(work.view, work.generation, life=begun.life, above=begun.ticket)
-        failpoint("online.issued")
-        mark = Mark(life=begun.life, ticket=issued.ticket, settled=issued.settled)
-        try:
-            backends.online.raise_floor(target, written.floor, mark)
-            failpoint("online.floor")
-            failpoint("outbox.applied")
-            marks.settle(work, ticket=issued.ticket, life=begun.life)
-        except StoreChanged:
-            tries -= 1
-            if not tries:
-                raise
-        else:
-            failpoint("outbox.done")
-            return written.rows
-
-
-def admit(backends: Backends, sequence: int) -> None:
-    """Make sure that this registry may write the online store, and let the store know the sequence before its rows."""
     state = backends.registry.state()
     check_online(backends, state)
-    write_online(backends.online, backends.settings.project, Seen(incarnation=state.incarnation, sequence=sequence))
+    step = backends.registry.ledger.attempt(work.attempt).step
+    # Recorded before the rows, so that the store never holds a sequence that it does not know of.
+    write_online(backends.online, backends.settings.project, Seen(incarnation=state.incarnation, sequence=work.sequence))
+    return _apply_snapshot(backends, step, work) if step.kind == "snapshot" else _apply_events(backends, step, work)
 
 
-def write_rows(backends: Backends, step: Step, works: Sequence[OnlineWork], *, as_of: int) -> Written | None:
-    """Write what publications brought, as of a sequence, and return the floor to be raised; None: superseded by now."""
-    if step.kind == "snapshot":
-        return _write_snapshot(backends, step, works[-1])
-    return _write_events(backends, step, works, as_of)
-
-
-def _write_snapshot(backends: Backends, step: Step, work: OnlineWork) -> Written | None:
+def _apply_snapshot(backends: Backends, step: Step, work: OnlineWork) -> int:
     newest = backends.registry.ledger.heads(step.view, start=work.start, generation=work.generation)[-1]
     if newest.sequence != work.sequence:
         return 0  # a newer publication holds the newest interval, and has work of its own
