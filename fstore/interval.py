@@ -271,3 +271,18 @@ def _transition(before: datetime, after: datetime, zone: ZoneInfo) -> datetime:
         else:
             before = middle
     return after
+
+
+def floor_to(instant: datetime, length: timedelta) -> datetime:
+    """Return the start of the tile that holds an instant."""
+    return EPOCH + (instant - EPOCH) // length * length
+
+
+def ceil_to(instant: datetime, length: timedelta) -> datetime:
+    """Return the first start of a tile that is not before an instant."""
+    return EPOCH - (EPOCH - instant) // length * length
+
+
+def aligned_out(range_: Interval, length: timedelta) -> Interval:
+    """Return the range of the tiles that share an instant with a range."""
+    return Interval(floor_to(range_.start, length), ceil_to(range_.end, length))

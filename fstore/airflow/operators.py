@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from fstore.airflow.intervals import RunFacts
     from fstore.backends import Backends
     from fstore.lineage.run import ParentRun
-    from fstore.runtime.batches import BatchProgress
+    from fstore.runtime.batches import BatchProgress, ComputedBatch
     from fstore.runtime.inputs import Readiness
     from fstore.runtime.materialize import Materialized
 
@@ -148,7 +148,6 @@ class ComputeOperator(ViewOperator):
 
     def execute(self, context: Context) -> int:
         """Return the id of the batch."""
-        from fstore.runtime.batches import compute_batch
         from fstore.runtime.plan_cache import load_plan
         from fstore.runtime.preparation import prepare_steps
 
@@ -159,17 +158,13 @@ class ComputeOperator(ViewOperator):
                 raise AirflowSkipException(_nothing_to_do(self._step, run))
             project = load_plan(backends.settings).project
             (step,) = prepare_steps(backends, project, [self.view], notice=self.log.warning)
-            intervals = on_grid_of(step, self._step, intervals)
-            if run.is_scheduled:
-                intervals = self._with_catch_up(backends, step, intervals)
+            own = on_grid_of(step, self._step, intervals)
+            intervals = self._with_catch_up(backends, step, own) if run.is_scheduled else own
             if not intervals:
                 raise AirflowSkipException(_nothing_to_do(self._step, run))
             sql = getattr(step, "sql", "")
             self.log.info("Computing %d interval(s) of %s: %s\n%s", len(intervals), self.view, _spans(intervals), sql)
-            run_id = f"{run.dag_id}/{run.run_id}"
-            computed = compute_batch(
-                backends, step, intervals, run_id, parent=parent_run(context), progress=self._log_progress
-            )
+            computed = self._compute(backends, step, intervals, own, context)
         for missing in computed.missing:
             self.log.warning("Left out %s: %s of %s is not published", missing.interval, missing.view, missing.upstream)
         if computed.ignored_rows:
@@ -181,6 +176,22 @@ class ComputeOperator(ViewOperator):
             computed.batch, len(computed.attempts), computed.rows, _spans(computed.intervals),
         )  # fmt: skip
         return computed.batch
+
+    def _compute(
+        self, backends: Backends, step: Step, intervals: Sequence[Interval], own: Sequence[Interval], context: Context
+    ) -> ComputedBatch:
+        """Compute all of the intervals; where late ones can never be computed, at least the run's own."""
+        from fstore.runtime.batches import compute_batch
+
+        run, parent = run_facts(context), parent_run(context)
+        run_id = f"{run.dag_id}/{run.run_id}"
+        try:
+            return compute_batch(backends, step, intervals, run_id, parent=parent, progress=self._log_progress)
+        except FStoreError as error:
+            if error.retryable or not own or len(own) == len(intervals):
+                raise
+            self.log.error("Late intervals cannot be computed, so only the run's own are: %s: %s", error.code, error)  # noqa: TRY400
+            return compute_batch(backends, step, own, run_id, parent=parent, progress=self._log_progress)
 
     def _log_progress(self, progress: BatchProgress) -> None:
         """Log a line whenever a chunk begins or ends, and every tenth of the intervals."""

@@ -73,7 +73,11 @@ class FeatureTimetable(CronDataIntervalTimetable):
     def next_dagrun_info(
         self, *, last_automated_data_interval: DataInterval | None, restriction: TimeRestriction
     ) -> DagRunInfo | None:
-        """Return the next run; without catch-up, none before the newest interval that is due now."""
+        """Return the next run; without catch-up, none before the newest interval that is due now.
+
+        When a pipeline ended while nothing ran, its last interval still gets a run, which computes what was missed; a
+        pipeline that was finished before it ever ran gets none.
+        """
         bounds = [bound for bound in (self.start, restriction.earliest) if bound]
         if last_automated_data_interval is not None:
             bounds.append(last_automated_data_interval.end)
@@ -81,7 +85,9 @@ class FeatureTimetable(CronDataIntervalTimetable):
             return None
         start = self.schedule.ceil(max(plain(bound) for bound in bounds))
         if not restriction.catchup:
-            start = max(start, self.schedule.interval_ending_by(_now() - self.lag).start)
+            ran = last_automated_data_interval is not None
+            newest = self.newest_due(_now()) if ran else self.schedule.interval_ending_by(_now() - self.lag)
+            start = max(start, newest.start)
         end = self._next(start)
         if (restriction.latest and start > restriction.latest) or (self.end and end > self.end):
             return None

@@ -179,6 +179,25 @@ def status(select: Select = None, as_json: Json = False, environment: Environmen
 
 
 @app.command()
+def repair(
+    views: Annotated[list[str] | None, typer.Argument(help="Views, as --select names them; all by default.")] = None,
+    online: Annotated[bool, typer.Option("--online", help="Only bring online again what was lost there.")] = False,
+    stale: Annotated[bool, typer.Option("--stale", help="Only compute stale intervals.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    as_json: Json = False,
+    environment: Environment = None,
+) -> None:  # fmt: skip
+    """Compute again what is stale, damaged or missing in between, upstream first, and bring online what was lost there.
+
+    Exit code 1 when something could not be repaired.
+    """
+    from fstore.cli.repair import repair_project
+
+    _use(environment)
+    raise typer.Exit(repair_project(views or [], online=online, stale=stale, dry_run=dry_run, as_json=as_json))
+
+
+@app.command()
 def maintain(
     resend: Annotated[
         bool, typer.Option(help="Send lineage events again that the OpenLineage backend had refused.")

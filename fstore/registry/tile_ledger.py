@@ -5,20 +5,21 @@ them share its files; publishing appends an entry of the same log per state and 
 register anything: a data set is named by what it contains. Tiles have no checks, so files are recorded and published in one
 transaction.
 
-Two runs may make the same tiles at once: an attempt publishes only what nobody has published from a source at least as new
-as the one that it read. So equal tiles are published once, and what depends on them does not become stale for nothing.
+Two runs may make the same tiles at once: an attempt publishes only what nobody has published from a source that was the same
+there: as new as the one that it read, or changed since elsewhere only. So equal tiles are published once, and what depends
+on them does not become stale for nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from fstore.interval import Interval, merge_intervals
+from fstore.interval import Interval, aligned_out, merge_intervals
 from fstore.plan.tile_step import TILES_GENERATION, TileStep, decode_tile_step, encode_tile_step
 from fstore.registry.attempts import (
     lock_attempt,
@@ -33,7 +34,14 @@ from fstore.registry.database import BATCH, Database, repeated
 from fstore.registry.overlay import overlay
 from fstore.registry.publishing import lock_project, next_publications
 from fstore.registry.records import SourceRead, TileAttempt, TileHead
-from fstore.registry.tables import attempt_intervals, attempt_sources, attempts, projects, publications
+from fstore.registry.tables import (
+    attempt_intervals,
+    attempt_sources,
+    attempts,
+    projects,
+    publications,
+    source_changes,
+)
 from fstore.types import DataFile
 
 
@@ -87,10 +95,11 @@ class TileLedger:
             refuse_fenced(database, connection, attempt=attempt_id, batch_id=row.batch_id, intervals=ranges)
             known = {read.source: read.change for read in read_sources(connection, attempt_id)}
             heads = read_tile_heads(database, connection, dict.fromkeys(step.datasets, ranges))
+            changes = _changes_since(database, connection, heads, known)
             fresh = [
                 (dataset, span)
                 for dataset in step.datasets
-                for span in _subtract(ranges, [head for head in heads[dataset] if _as_new(head.known, known)])
+                for span in _subtract(ranges, list(_holding(heads[dataset], known, changes, step.tiles.length)))
             ]
             write_files(database, connection, attempt_id, files)
             next_publications(database, connection, project, row, fresh)
@@ -182,9 +191,40 @@ def _known_changes(connection: Connection, attempt_ids: Collection[int]) -> dict
     return known
 
 
-def _as_new(known: Mapping[str, int], mine: Mapping[str, int]) -> bool:
-    """Whether tiles were made from a source at least as new as mine."""
-    return all(known.get(source, -1) >= change for source, change in mine.items())
+def _changes_since(
+    database: Database, connection: Connection, heads: Mapping[str, Sequence[TileHead]], known: Mapping[str, int]
+) -> dict[str, list[tuple[int, datetime | None, datetime | None]]]:
+    """Return the changes of sources that some head did not know and that are known now: number and span."""
+    found: dict[str, list[tuple[int, datetime | None, datetime | None]]] = {}
+    c = source_changes.c
+    for source, newest in known.items():
+        oldest = min((head.known.get(source, newest) for each in heads.values() for head in each), default=newest)
+        query = sa.select(c.id, c.start_at, c.end_at).where(
+            c.project == database.project, c.source == source, c.id > oldest, c.id <= newest
+        )
+        rows = connection.execute(query) if oldest < newest else ()
+        found[source] = [(row.id, row.start_at, row.end_at) for row in rows]
+    return found
+
+
+def _holding(
+    heads: Iterable[TileHead],
+    known: Mapping[str, int],
+    changes: Mapping[str, Sequence[tuple[int, datetime | None, datetime | None]]],
+    length: timedelta,
+) -> Iterable[Interval]:
+    """Yield where tiles (ascending) were made from sources that were there as what is known now."""
+    for head in heads:
+        changed: list[Interval] = []
+        for source, newest in known.items():
+            if source not in head.known:
+                changed.append(Interval(head.start, head.end))
+            elif head.known[source] < newest:
+                for number, start, end in changes[source]:
+                    first, last = max(start or head.start, head.start), min(end or head.end, head.end)
+                    if number > head.known[source] and first < last:
+                        changed.append(aligned_out(Interval(first, last), length))
+        yield from _subtract([Interval(head.start, head.end)], merge_intervals(changed))
 
 
 def _ranges(connection: Connection, attempt_id: int) -> list[Interval]:
@@ -205,8 +245,8 @@ def _clip(whole: Interval, ranges: Sequence[Interval]) -> Iterable[Interval]:
             yield Interval(max(range_.start, whole.start), min(range_.end, whole.end))
 
 
-def _subtract(ranges: Sequence[Interval], heads: Sequence[TileHead]) -> Iterable[Interval]:
-    """Yield what is left of ranges (ascending, disjoint) without heads (the same)."""
+def _subtract(ranges: Sequence[Interval], heads: Sequence[Interval]) -> Iterable[Interval]:
+    """Yield what is left of ranges (ascending, disjoint) without others (the same)."""
     for range_ in ranges:
         cursor = range_.start
         for head in heads:

@@ -1,4 +1,4 @@
-"""Which intervals of a view should be computed: those that are due and unpublished, or stale.
+"""Which intervals of a view should be computed: those that are due and unpublished, stale, or damaged.
 
 A question to the publication log, not to a scheduler: so a pause or an outage leaves no holes, whoever asks next.
 """
@@ -45,7 +45,7 @@ def intervals_within(step: Step, start: datetime, end: datetime) -> list[Interva
 
 
 def due_intervals(registry: Registry, step: Step, *, now: datetime, upto: datetime | None = None, limit: int) -> Due:
-    """Return what is unpublished or stale among the due intervals, oldest first, at most ``limit`` of them.
+    """Return what is unpublished, stale or damaged among the due intervals, oldest first, at most ``limit`` of them.
 
     What another definition of the view has published is stale.
 
@@ -66,7 +66,8 @@ def due_intervals(registry: Registry, step: Step, *, now: datetime, upto: dateti
     serving = {step.fingerprint}
     if any(head.fingerprint != step.fingerprint for head in heads):
         serving |= registry.serving_fingerprints(step)
-    stale, again = ledger.stale(step.view), ledger.blocked_again(step)
+    stale = {*ledger.stale(step.view), *ledger.damaged(step.view)}
+    again = ledger.blocked_again(step)
     ordered = wanted_intervals(step, whole, heads, stale=stale, blocked_again=again, serving=serving)
     chosen = _first(registry, step, ordered, limit)
     return Due(intervals=tuple(chosen), remaining=len(ordered) - len(chosen))

@@ -7,6 +7,7 @@ Recomputes nothing: missing and stale intervals are for scheduled runs.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from datetime import datetime, timedelta
 
 import msgspec
@@ -16,9 +17,8 @@ from fstore.extraction import sweep_extracts
 from fstore.failpoints import failpoint
 from fstore.plan.steps import Step
 from fstore.registry.records import Head, OnlineWork, RegisteredView
-from fstore.runtime.delivery import admit, apply_work, online_view, write_rows
-from fstore.runtime.incarnation import check_incarnation
-from fstore.stores.online import Mark
+from fstore.runtime.delivery import apply_work
+from fstore.stores.online import OnlineView
 
 SWEEP_AFTER = timedelta(days=2)
 """How long the files of an attempt that published nothing are kept: for looking at them, and for tasks that still run."""
@@ -31,24 +31,35 @@ class Repaired(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
 
 
-def repair_online(backends: Backends) -> Repaired:
-    """Bring every online view that the store lost, or has an older state of, to its newest publication.
+def repair_online(backends: Backends, views: Collection[str] | None = None) -> Repaired:
+    """Bring every online view (or those named) that the store lost, or has an older state of, to its newest publication.
 
     Views with pending work in the outbox are left to it. Raises StoreError as the store does.
     """
-    pending = {entry.payload.view for entry in backends.registry.outbox.pending(kind="online", limit=10_000)}
-    views: list[str] = []
+    repaired: list[str] = []
     rows = 0
+    for registered, heads in _views_behind(backends, views):
+        step = registered.step
+        rows += sum(apply_work(backends, work) for work in _work(step, registered.generation, heads))
+        failpoint("repair.applied")
+        repaired.append(step.view)
+    return Repaired(views=tuple(repaired), rows=rows)
+
+
+def lost_views(backends: Backends, views: Collection[str] | None = None) -> list[str]:
+    """Return the views that :func:`repair_online` would bring online again."""
+    return [registered.name for registered, _ in _views_behind(backends, views)]
+
+
+def _views_behind(backends: Backends, views: Collection[str] | None) -> Iterator[tuple[RegisteredView, list[Head]]]:
+    pending = {entry.payload.view for entry in backends.registry.outbox.pending(kind="online", limit=10_000)}
     for registered in backends.registry.views():
         step = registered.step
-        if not step.online or step.view in pending:
+        if not step.online or step.view in pending or (views is not None and step.view not in views):
             continue
         heads = backends.registry.ledger.heads(step.view)
         if heads and _is_behind(backends, step, registered.generation, heads):
-            rows += sum(apply_work(backends, work) for work in _work(step, registered.generation, heads))
-            failpoint("repair.applied")
-            views.append(step.view)
-    return Repaired(views=tuple(views), rows=rows)
+            yield registered, heads
 
 
 def sweep(backends: Backends, now: datetime, *, after: timedelta = SWEEP_AFTER) -> int:
@@ -78,7 +89,6 @@ def bring_online(backends: Backends, registered: RegisteredView) -> int:
     outbox, step = backends.registry.outbox, registered.step
     for entry in outbox.pending(kind="online", limit=10_000):
         if (entry.payload.view, entry.payload.generation) == (registered.name, registered.generation):
-    check_incarnation(backends, online=False)
             apply_work(backends, entry.payload)
             outbox.done([entry.id])
     heads = backends.registry.ledger.heads(registered.name, generation=registered.generation)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from fstore.backends import Backends
+from fstore.errors import InputsChanged
 from fstore.interval import Interval
 from fstore.lineage.run import ParentRun
 from fstore.plan.steps import Step
@@ -50,3 +51,20 @@ def run_step(
             published.append(materialize_attempt(backends, attempt, parent=parent))
     joined = join_reports(reports)
     return StepResult(view=step.view, computed=run.result(), report=joined, materialized=join_materialized(published))
+
+
+def run_settled(
+    backends: Backends, step: Step, intervals: Sequence[Interval], run_id: str, *,
+    parent: ParentRun | None = None, progress: Progress | None = None, tries: int = 3,
+) -> StepResult:  # fmt: skip
+    """Run a step as :func:`run_step` does, and again where an input was republished while it was computed.
+
+    What was finished and still holds is taken over. Raises InputsChanged when that happens every time.
+    """
+    for left in reversed(range(tries)):
+        try:
+            return run_step(backends, step, intervals, run_id, parent=parent, progress=progress)
+        except InputsChanged:
+            if not left:
+                raise
+    raise AssertionError("the loop returns or raises")

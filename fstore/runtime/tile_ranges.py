@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from fstore.interval import EPOCH, Interval, merge_intervals
+from fstore.interval import EPOCH, Interval, ceil_to, floor_to, merge_intervals
 from fstore.plan.steps import TileSet
 from fstore.registry.reads import tile_reach
 
@@ -54,21 +54,6 @@ def needed_tiles(
     edges = {end - distance for end in every for distance in tiles.edges}
     coarse = _uncut(whole, edges, tiles.coarse)
     return Needed(fine=tuple(subtract_ranges(whole, coarse)), coarse=tuple(coarse), far=far)
-
-
-def floor_to(instant: datetime, length: timedelta) -> datetime:
-    """Return the start of the tile that holds an instant."""
-    return EPOCH + (instant - EPOCH) // length * length
-
-
-def ceil_to(instant: datetime, length: timedelta) -> datetime:
-    """Return the first start of a tile that is not before an instant."""
-    return EPOCH - (EPOCH - instant) // length * length
-
-
-def aligned_out(range_: Interval, length: timedelta) -> Interval:
-    """Return the range of the tiles that share an instant with a range."""
-    return Interval(floor_to(range_.start, length), ceil_to(range_.end, length))
 
 
 def blocks_within(ranges: Iterable[Interval], present: Sequence[Interval], length: timedelta) -> list[Interval]:

@@ -20,7 +20,7 @@ import msgspec
 from fstore.backends import Backends
 from fstore.engines.engine import EventRelation, Query, Relation
 from fstore.errors import InputsChanged
-from fstore.interval import Interval, merge_intervals
+from fstore.interval import Interval, aligned_out, merge_intervals
 from fstore.plan.fingerprint import source_key
 from fstore.plan.steps import TileSet, TileState
 from fstore.plan.tile_queries import coarse_tiles, make_tiles_sql, roll_up_sql
@@ -32,7 +32,6 @@ from fstore.runtime.chunks import CHUNK_ROWS, FIRST_SHARE
 from fstore.runtime.tile_files import TileFiles
 from fstore.runtime.tile_ranges import (
     Needed,
-    aligned_out,
     blocks_within,
     clip_ranges,
     cut_ranges,

@@ -103,12 +103,30 @@ def test_what_somebody_made_from_a_source_as_new_is_not_published_again(registry
 
 
 def test_tiles_of_a_newer_source_take_the_place_of_older_ones_and_never_the_other_way(registry: Registry) -> None:
-    old, new = made(registry, ["n"], (0, 5), run="a", change=3), made(registry, ["n"], (1, 2), run="b", change=4)
-    late = made(registry, ["n"], (0, 5), run="c", change=3)
+    before = observe(registry, a=("1", 0, 5))
+    after = observe(registry, a=("2", 0, 5))
+    old, new = made(registry, ["n"], (0, 5), run="a", change=before), made(registry, ["n"], (1, 2), run="b", change=after)
+    late = made(registry, ["n"], (0, 5), run="c", change=before)
     assert publish(registry, old, (0, 5))
     assert publish(registry, new, (1, 2))
     assert not publish(registry, late, (0, 5))
     assert heads(registry, "n") == [(0, 1, old), (1, 2, new), (2, 5, old)]
+
+
+def test_a_change_elsewhere_makes_nobody_publish_equal_tiles(registry: Registry) -> None:
+    """Two runs make the same tiles; between them the source changed, at a time that touches one tile."""
+    before = observe(registry, a=("1", 0, 5))
+    first = made(registry, ["n"], (0, 5), run="a", change=before)
+    after = observe(registry, a=("1", 0, 5), b=("1", 2.25, 2.5), c=("1", 20, 21))
+    second = made(registry, ["n"], (0, 5), run="b", change=after)
+    assert publish(registry, first, (0, 5))
+    assert publish(registry, second, (0, 5))
+    assert heads(registry, "n") == [(0, 2, first), (2, 3, second), (3, 5, first)], "whole tiles, and no other"
+    third = made(registry, ["n"], (0, 5), run="c", change=after)
+    assert not publish(registry, third, (0, 5))
+    late = observe(registry, a=("1", 0, 5), b=("1", 2.25, 2.5), c=("2", 20, 21))
+    fourth = made(registry, ["n"], (0, 5), run="d", change=late)
+    assert not publish(registry, fourth, (0, 5)), "what changed lies after all of them"
 
 
 def test_only_a_later_try_over_the_same_ranges_fences(registry: Registry) -> None:
@@ -160,10 +178,12 @@ def test_a_later_publication_of_tiles_makes_the_intervals_stale_that_read_them(r
     step = aggregate(tiles=(tiles("n"),))
     pin = Pin(view=state("n").dataset, start=day(0), end=day(20), sequence=registry.state().sequence)
     attempt = validated(registry, step, days(10, 20), "run", pins=[pin])
-    publish(registry, made(registry, ["n"], (30, 31), run="elsewhere", change=1), (30, 31))
+    observe(registry, a=("1", 0, 31))
+    change = observe(registry, a=("2", 0, 31))
+    publish(registry, made(registry, ["n"], (30, 31), run="elsewhere", change=change), (30, 31))
     registry.ledger.publish(attempt)
     assert registry.ledger.stale(step.view) == []
-    publish(registry, made(registry, ["n"], (6, 7), run="late", change=1), (6, 7))
+    publish(registry, made(registry, ["n"], (6, 7), run="late", change=change), (6, 7))
     assert registry.ledger.stale(step.view) == days(10, 13), "windows of seven days hold day 6 up to the end of day 12"
 
 
@@ -173,13 +193,15 @@ def test_tiles_made_again_before_publishing_are_changed_inputs(registry: Registr
     attempt = registry.ledger.begin(aggregate(tiles=(tiles("n"),)), days(10, 12), "run")
     registry.ledger.record_files(attempt.id, [data_file("x.parquet")], pins=[pin])
     registry.ledger.record_verdicts(attempt.id, [verdict(interval) for interval in days(10, 12)])
-    publish(registry, made(registry, ["n"], (5, 6), run="late", change=1), (5, 6))
+    observe(registry, a=("1", 0, 20))
+    change = observe(registry, a=("2", 0, 20))
+    publish(registry, made(registry, ["n"], (5, 6), run="late", change=change), (5, 6))
     with pytest.raises(InputsChanged, match="read tiles that were made again meanwhile"):
         registry.ledger.publish(attempt.id)
     assert registry.ledger.attempt(attempt.id).pins == (pin,)
 
 
-def observe(registry: Registry, **files: tuple[str, int, int]) -> int:
+def observe(registry: Registry, **files: tuple[str, float, float]) -> int:
     """Observe files of the source, each with a version and its first and last day; return the newest change."""
     listed = [ObservedFile(name, version, TimeSpan(day(first), day(last))) for name, (version, first, last) in files.items()]
     return registry.sources.observe(SOURCE, "purchases", listed)

@@ -12,7 +12,6 @@ import pytest
 import sqlalchemy as sa
 
 from fstore.backends import create_backends
-from fstore.cli.status import project_status
 from fstore.errors import FStoreError
 from fstore.interval import Interval
 from fstore.registry.tables import publications
@@ -20,6 +19,7 @@ from fstore.runtime import tiles
 from fstore.runtime.due import due_intervals
 from fstore.runtime.inputs import observe_step
 from fstore.runtime.runner import run_step
+from fstore.runtime.standing import project_status
 from tests.projects import SmallProject, utc
 from tests.runtime.daily_orders import (
     HEAD,

@@ -1,0 +1,258 @@
+"""How a project stands: what is published, missing, blocked, stale, damaged or not online, and what to do about it.
+
+Questions to the publication log and to the online store; files of sources are looked at, so that what changed in them
+counts. Computes and repairs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+
+import msgspec
+
+from fstore.backends import Backends
+from fstore.errors import FStoreError
+from fstore.interval import Interval, format_duration, format_instant
+from fstore.plan.selection import select_steps
+from fstore.plan.steps import Step
+from fstore.registry.lineage_outbox import LineageDepth
+from fstore.registry.overlays import NEXT
+from fstore.registry.records import Head, OutboxEntry
+from fstore.runtime.due import due_range, subtract
+from fstore.runtime.inputs import look_at_files
+from fstore.runtime.recomputation import outdated_intervals
+from fstore.runtime.versions import is_borrowed
+from fstore.stores.online import OnlineView
+
+_MANY = 10_000
+"""Outbox entries that are looked at."""
+
+
+class Advice(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that is not as it should be, and what to do; ``view`` is empty for the project, ``command`` for nothing."""
+
+    view: str
+    problem: str
+    command: str
+
+
+class ViewStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """How one view stands. ``behind`` is the time between the newest due interval's end and the newest published one.
+
+    ``online`` is off, empty, current, pending (the outbox has work for it), behind, lost, or the code of an error.
+    """
+
+    view: str
+    pipeline: str
+    published: int
+    newest_end: datetime | None
+    missing: int
+    blocked: int
+    stale: int
+    damaged: int
+    behind: timedelta | None
+    landing_p95: timedelta | None
+    lag: timedelta
+    online: str
+    last_state: str
+    last_message: str
+    advice: tuple[Advice, ...] = ()
+
+
+class Filling(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the new generation of a view is: how many of the intervals that are live it has."""
+
+    view: str
+    generation: int
+    filled: int
+    required: int
+    held: bool
+
+
+class ProjectStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """How a project stands."""
+
+    project: str
+    registry_version: int
+    sequence: int
+    outbox_pending: int
+    outbox_failing: int
+    lineage: LineageDepth
+    views: tuple[ViewStatus, ...]
+    filling: tuple[Filling, ...]
+    warnings: tuple[str, ...]
+    advice: tuple[Advice, ...]
+
+
+def project_status(backends: Backends, selectors: Sequence[str], now: datetime) -> ProjectStatus:
+    """Return how the selected views stand at an instant."""
+    registry = backends.registry
+    steps = select_steps([view.step for view in registry.views()], selectors)
+    unseen = look_at_files(backends, steps)
+    state, depth, lineage = registry.state(), registry.outbox.depth(), registry.lineage_outbox.depth()
+    pending = registry.outbox.pending(kind="online", limit=_MANY) if depth.pending else []
+    views = tuple(_view_status(backends, step, now, pending) for step in steps)
+    return ProjectStatus(
+        project=backends.settings.project,
+        registry_version=state.version,
+        sequence=state.sequence,
+        outbox_pending=depth.pending,
+        outbox_failing=depth.failing,
+        lineage=lineage,
+        views=views,
+        filling=_filling(backends),
+        warnings=(*(warning for view in views for warning in _landing_warnings(view)), *unseen),
+        advice=(*(advice for view in views for advice in view.advice), *_project_advice(backends, pending, lineage)),
+    )
+
+
+def _filling(backends: Backends) -> tuple[Filling, ...]:
+    """Return the new generations that are filled beside the live ones."""
+    overlays = backends.registry.overlays
+    overlay = overlays.get(NEXT)
+    if overlay is None:
+        return ()
+    lacking = overlays.lacking()
+    return tuple(
+        Filling(
+            view=view.name, generation=view.generation, required=lacking[view.name].required, held=overlay.held,
+            filled=lacking[view.name].required - len(lacking[view.name].intervals),
+        )
+        for view in overlay.views
+        if view.name in lacking
+    )  # fmt: skip
+
+
+# -- one view ---------------------------------------------------------------------------------------------------------
+
+
+def _view_status(backends: Backends, step: Step, now: datetime, pending: Sequence[OutboxEntry]) -> ViewStatus:
+    ledger = backends.registry.ledger
+    heads = ledger.heads(step.view)
+    due = due_range(step, now)
+    gaps = subtract(due, [Interval(head.start, head.end) for head in heads]) if due else []
+    newest = heads[-1].end if heads else None
+    history = ledger.history(step.view, limit=1)
+    borrowed = is_borrowed(backends.registry, step.view)
+    stale = set() if borrowed else {*ledger.stale(step.view), *outdated_intervals(backends.registry, step, heads)}
+    blocked = ledger.blocked(step.view)
+    missing = [interval for gap in gaps for interval in step.schedule.intervals(gap.start, gap.end)]
+    status = ViewStatus(
+        view=step.view,
+        pipeline=f"{step.project}.{step.pipeline}.{step.schedule.label}",
+        published=sum(len(step.schedule.intervals(head.start, head.end)) for head in heads),
+        newest_end=newest,
+        missing=len(missing),
+        blocked=len(blocked),
+        stale=len(stale),
+        damaged=len(ledger.damaged(step.view)),
+        behind=due.end - newest if due and newest else None,
+        landing_p95=_landing_p95(heads, step),
+        lag=step.lag,
+        online=_online_state(backends, step, heads, pending),
+        last_state=history[0].state if history else "",
+        last_message=history[0].message if history else "",
+    )
+    computable, limit = len(set(missing).difference(blocked)), backends.settings.max_catch_up
+    return msgspec.structs.replace(status, advice=tuple(_advice(status, blocked, computable, limit)))
+
+
+def _advice(view: ViewStatus, blocked: Sequence[Interval], unpublished: int, limit: int) -> Iterator[Advice]:
+    """Yield what to do about a view; ``unpublished`` intervals are due, and not blocked."""
+    run, repair = f"fstore run --select {view.view}", f"fstore repair {view.view}"
+    catch_up = f"scheduled runs compute up to {limit:,} at a time, oldest first"
+    if unpublished:
+        yield Advice(view=view.view, problem=f"{unpublished:,} due interval(s) are not published; {catch_up}", command=run)
+    if view.stale:
+        yield Advice(
+            view=view.view, problem=f"{view.stale:,} interval(s) were computed from what has changed; {catch_up}",
+            command=repair,
+        )  # fmt: skip
+    if view.damaged:
+        yield Advice(
+            view=view.view,
+            problem=f"the files of {view.damaged:,} published interval(s) are damaged or gone",
+            command=repair,
+        )
+    if blocked:
+        first, last = format_instant(blocked[0].start), format_instant(blocked[-1].end)
+        problem = (
+            f"{view.blocked:,} interval(s) are blocked by their checks (registry table check_results): correct the data or "
+            "the check, then compute them by name"
+        )
+        yield Advice(view=view.view, problem=problem, command=f"{run} --start {first} --end {last}")
+    if view.last_state == "failed":
+        yield Advice(view=view.view, problem=f"its last attempt failed: {view.last_message.splitlines()[0]}", command=run)
+    match view.online:
+        case "off" | "empty" | "current":
+            return
+        case "pending":
+            problem, command = "publications of it wait to go online", "fstore maintain"
+        case "lost":
+            problem, command = "the online store has lost it", f"{repair} --online"
+        case "behind":
+            problem, command = "the online store does not have its newest publication", f"{repair} --online"
+        case code:
+            problem, command = f"the online store cannot say how it stands ({code})", "fstore doctor"
+    yield Advice(view=view.view, problem=problem, command=command)
+
+
+def _landing_p95(heads: Sequence[Head], step: Step) -> timedelta | None:
+    """Return the 95th percentile of ``published - end`` over recent single-interval publications; None for backfills."""
+    recent = [
+        head.published_at - head.end
+        for head in heads[-100:]
+        if len(step.schedule.intervals(head.start, head.end)) == 1 and head.published_at - head.end < timedelta(days=30)
+    ]
+    return sorted(recent)[int(len(recent) * 0.95)] if recent else None
+
+
+def _online_state(backends: Backends, step: Step, heads: Sequence[Head], pending: Sequence[OutboxEntry]) -> str:
+    if not step.online:
+        return "off"
+    if not heads:
+        return "empty"
+    generation = backends.registry.view(step.view).generation
+    try:
+        floor = backends.online.floor(OnlineView(project=backends.settings.project, view=step.view, generation=generation))
+    except FStoreError as error:
+        return error.code
+    if any((entry.payload.view, entry.payload.generation) == (step.view, generation) for entry in pending):
+        return "pending"
+    if floor is None:
+        return "lost"
+    return "behind" if step.kind == "snapshot" and floor.sequence < heads[-1].sequence else "current"
+
+
+def _landing_warnings(view: ViewStatus) -> list[str]:
+    if view.landing_p95 is None or view.landing_p95 <= view.lag:
+        return []
+    landed = format_duration(timedelta(seconds=round(view.landing_p95.total_seconds())))
+    return [
+        f"{view.view}: publications land {landed} after their interval's end (95th percentile), more than the lag of "
+        f"{format_duration(view.lag)}: training frames see values that serving did not have yet"
+    ]
+
+
+# -- the project ------------------------------------------------------------------------------------------------------
+
+
+def _project_advice(backends: Backends, pending: Sequence[OutboxEntry], lineage: LineageDepth) -> Iterator[Advice]:
+    """Yield what to do about the outbox and about lineage events."""
+    failing = [entry for entry in pending if entry.tries]
+    if pending:
+        problem = f"{len(pending):,} publication(s) wait to go online; the maintenance DAG applies them"
+        if failing:
+            problem += f"; {len(failing):,} have failed before, the first because {failing[0].last_error}"
+        yield Advice(view="", problem=problem, command="fstore maintain")
+    if lineage.pending and lineage.last_error:
+        problem = f"{lineage.pending:,} lineage event(s) are not forwarded: {lineage.last_error}"
+        yield Advice(view="", problem=problem, command="fstore maintain")
+    if lineage.refused:
+        newest = backends.registry.lineage_outbox.refusals(limit=1)[0]
+        problem = (
+            f"{lineage.refused:,} lineage event(s) were refused, the newest ({newest.event_type} of {newest.job_name}) "
+            f"because {newest.error}"
+        )
+        yield Advice(view="", problem=problem, command="fstore maintain --resend")
