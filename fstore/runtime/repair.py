@@ -17,8 +17,9 @@ from fstore.extraction import sweep_extracts
 from fstore.failpoints import failpoint
 from fstore.plan.steps import Step
 from fstore.registry.records import Head, OnlineWork, RegisteredView
-from fstore.runtime.delivery import apply_work
-from fstore.stores.online import OnlineView
+from fstore.runtime.delivery import admit, apply_work, online_view, write_rows
+from fstore.runtime.incarnation import check_incarnation
+from fstore.stores.online import Mark
 
 SWEEP_AFTER = timedelta(days=2)
 """How long the files of an attempt that published nothing are kept: for looking at them, and for tasks that still run."""
@@ -89,6 +90,7 @@ def bring_online(backends: Backends, registered: RegisteredView) -> int:
     outbox, step = backends.registry.outbox, registered.step
     for entry in outbox.pending(kind="online", limit=10_000):
         if (entry.payload.view, entry.payload.generation) == (registered.name, registered.generation):
+    check_incarnation(backends, online=False)
             apply_work(backends, entry.payload)
             outbox.done([entry.id])
     heads = backends.registry.ledger.heads(registered.name, generation=registered.generation)
