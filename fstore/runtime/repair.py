@@ -17,9 +17,9 @@ from fstore.extraction import sweep_extracts
 from fstore.failpoints import failpoint
 from fstore.plan.steps import Step
 from fstore.registry.records import Head, OnlineWork, RegisteredView
-from fstore.runtime.delivery import admit, apply_work, online_view, write_rows
+from fstore.runtime.delivery import apply_work
 from fstore.runtime.incarnation import check_incarnation
-from fstore.stores.online import Mark
+from fstore.stores.online import OnlineView
 
 SWEEP_AFTER = timedelta(days=2)
 """How long the files of an attempt that published nothing are kept: for looking at them, and for tasks that still run."""
@@ -70,6 +70,7 @@ def sweep(backends: Backends, now: datetime, *, after: timedelta = SWEEP_AFTER) 
 
     The attempts are marked first, so that one that is still running cannot publish files that are gone.
     """
+    check_incarnation(backends, online=False)
     ledger = backends.registry.ledger
     dead = ledger.abandon(now - after)
     failpoint("sweep.abandoned")
@@ -90,7 +91,6 @@ def bring_online(backends: Backends, registered: RegisteredView) -> int:
     outbox, step = backends.registry.outbox, registered.step
     for entry in outbox.pending(kind="online", limit=10_000):
         if (entry.payload.view, entry.payload.generation) == (registered.name, registered.generation):
-    check_incarnation(backends, online=False)
             apply_work(backends, entry.payload)
             outbox.done([entry.id])
     heads = backends.registry.ledger.heads(registered.name, generation=registered.generation)
