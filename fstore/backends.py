@@ -8,7 +8,7 @@ one the registry has recorded. Only :func:`create_backends` creates anything.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fstore.definitions.source import PostgresSource
     from fstore.engines.engine import Engine, FilesRelation
     from fstore.engines.extracts import Extracts
+    from fstore.integrity import HeldFile
     from fstore.plan.steps import Step
     from fstore.registry.records import Head
     from fstore.registry.registry import Registry
@@ -102,30 +103,55 @@ class Backends:
             found = find_extracts(source, registry, offline)
         return found
 
-    def published(self, step: Step, heads: Sequence[Head], *, features: Iterable[str] | None = None) -> FilesRelation:
+    def published(
+        self,
+        step: Step,
+        heads: Sequence[Head],
+        *,
+        features: Iterable[str] | None = None,
+        as_of: int | None = None,
+        without: Collection[str] = (),
+    ) -> FilesRelation:
         """Return the published rows of a view that the given heads hold, as a relation for the engine.
 
-        Columns are the keys, ``event_timestamp`` and the features asked for (None: all), in the step's order.
+        Columns are the keys, ``event_timestamp`` and the features asked for (None: all), in the step's order. Raises
+        SnapshotExpired and FileDamaged for files that are known to be lost, unless ``without`` says that ``"deleted"`` or
+        ``"damaged"`` ones are to be left out.
+        ``as_of`` is for messages.
         """
         from fstore.arrow import arrow_schema
         from fstore.engines.engine import FilesRelation
+        from fstore.integrity import refuse_lost
+
+        held = self.held_files(heads)
+        lost = self.registry.retention.lost({item.attempt for item in held})
+        if "deleted" in without:
+            held = [item for item in held if item.attempt not in lost.retired]
+        if "damaged" in without:
+            held = [item for item in held if item.file.path not in lost.damaged]
+        refuse_lost(step.view, held, lost, as_of)
+        return FilesRelation(
+            files=tuple((self.offline.full_path(item.file.path), item.ranges) for item in held),
+            filesystem=self.offline.filesystem,
+            schema=arrow_schema(step.columns(features)),
+            ends_inclusive=step.kind == "snapshot",
+        )
+
+    def held_files(self, heads: Sequence[Head]) -> list[HeldFile]:
+        """Return the files that heads hold, each with the ranges that are read of it."""
+        from fstore.integrity import HeldFile
 
         ranges: dict[int, list[Interval]] = {}
         for head in heads:
             ranges.setdefault(head.attempt, []).append(Interval(head.start, head.end))
         files = self.registry.ledger.files(list(ranges))
-        chosen: list[tuple[str, tuple[Interval, ...]]] = []
+        chosen: list[HeldFile] = []
         for attempt, spans in ranges.items():
             for file in files.get(attempt, ()):
                 held = tuple(span for span in spans if span.overlaps(Interval(file.start, file.end)))
                 if held:
-                    chosen.append((self.offline.full_path(file.path), held))
-        return FilesRelation(
-            files=tuple(chosen),
-            filesystem=self.offline.filesystem,
-            schema=arrow_schema(step.columns(features)),
-            ends_inclusive=step.kind == "snapshot",
-        )
+                    chosen.append(HeldFile(attempt=attempt, file=file, ranges=held))
+        return chosen
 
     def on_overlay(self, overlay: str) -> Backends:
         """Return the same parts with the registry seen through an overlay; closing this one closes them."""

@@ -10,15 +10,18 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
 from fstore.errors import SettingsError, did_you_mean
+from fstore.interval import parse_duration
 
 _PROJECT_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _ENVIRONMENT_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+_LEAST_RETENTION = timedelta(hours=1)
 _RESERVED_ENVIRONMENTS = ("next", "live", "production")
 
 
@@ -29,9 +32,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ``threads = 0`` means one per core; timeouts are seconds. ``load_timeout`` is how long one definition module may take to
     import: Airflow gives a whole DAG file 30 seconds by default. A process takes about 0.4 GB more than ``memory_limit``:
     the default keeps it within 4 GB. An interval with more than ``quarantine_cap`` rows to set aside is blocked instead.
-    ``breaking_changes`` says what a run does about a breaking change of something that is live: wait for ``fstore apply``,
-    or begin to fill the new generation by itself (``run``). ``environment`` names a development environment; empty:
-    production.
+    ``retention`` is how long superseded files stay, such as ``"14d"``: at least an hour, because readers and tasks that have
+    begun still need them. ``breaking_changes`` says what a run does about a breaking change of something that is live: wait
+    for ``fstore apply``, or begin to fill the new generation by itself (``run``). ``environment`` names a development
+    environment; empty: production.
     """
 
     root: str
@@ -47,8 +51,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     load_timeout: float = 10.0
     max_catch_up: int = 400
     quarantine_cap: int = 10_000
+    retention: str = "14d"
     breaking_changes: Literal["apply", "run"] = "apply"
     environment: str = ""
+
+    @property
+    def horizon(self) -> timedelta:
+        """How long superseded files stay. Raises ValueError for a text that is no duration."""
+        return parse_duration(self.retention)
 
     @property
     def definitions_dir(self) -> Path:
@@ -134,6 +144,15 @@ def _check_ranges(settings: Settings) -> None:
         raise SettingsError(
             f"{name!r} is not a name of an environment: use lower-case letters, digits, - and _, starting with a letter, "
             f"and none of {', '.join(_RESERVED_ENVIRONMENTS)} (--env, or FSTORE_ENVIRONMENT)"
+        )
+    try:
+        problem = "" if settings.horizon >= _LEAST_RETENTION else f"{settings.retention} is too short"
+    except ValueError as error:
+        problem = str(error)
+    if problem:
+        raise SettingsError(
+            f"setting 'retention' is {settings.retention!r}, and has to be a duration of at least an hour, as in \"14d\": "
+            f"{problem}"
         )
     if not settings.load_timeout > 0:
         raise SettingsError(f"setting 'load_timeout' is {settings.load_timeout:g}, and has to be more than 0 seconds")

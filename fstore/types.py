@@ -106,7 +106,8 @@ class DataFile(msgspec.Struct, frozen=True, kw_only=True):
     """An immutable Parquet file of an attempt.
 
     ``path`` is relative to the offline store's root. Rows are sorted by (event_timestamp, keys). ``start`` and ``end`` are
-    the range of intervals that the file may hold. ``schema_id`` identifies its columns and types.
+    the range of intervals that the file may hold. ``schema_id`` identifies its columns and types. ``checksum`` is the
+    SHA-256 of its bytes as hex digits, None where nobody took it.
     """
 
     path: str
@@ -115,3 +116,4 @@ class DataFile(msgspec.Struct, frozen=True, kw_only=True):
     start: datetime
     end: datetime
     schema_id: str
+    checksum: str | None = None

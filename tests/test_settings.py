@@ -146,6 +146,12 @@ def test_a_project_that_is_no_name(root: Path) -> None:
         ("max_catch_up", "0", "setting 'max_catch_up' is 0, and has to be at least 1"),
         ("quarantine_cap", "-5", "setting 'quarantine_cap' is -5, and has to be at least 0"),
         ("load_timeout", "0", "setting 'load_timeout' is 0, and has to be more than 0 seconds"),
+        (
+            "retention",
+            "59m",
+            """setting 'retention' is '59m', and has to be a duration of at least an hour, as in "14d": """
+            "59m is too short",
+        ),
         ("load_timeout", "nan", "setting 'load_timeout' is nan, and has to be more than 0 seconds"),
     ],
 )

@@ -55,6 +55,8 @@ def describe(done: Maintained) -> list[str]:
     if done.repaired.views:
         lines.append(f"the online store had lost {', '.join(done.repaired.views)}: {done.repaired.rows:,} row(s) written")
     lines.append(f"files of {done.swept:,} attempt(s) that published nothing were deleted")
+    lines.append(f"files of {done.expired:,} attempt(s) superseded before the horizon were deleted")
+    lines.append(f"{done.forgotten:,} online row(s) that nobody can read were deleted")
     if done.forwarded is None:
         lines.append("lineage events are not forwarded: OPENLINEAGE_URL names no backend")
     else:

@@ -160,7 +160,7 @@ def write_files(database: Database, connection: Connection, attempt_id: int, fil
     connection.execute(sa.delete(data_files).where(data_files.c.attempt_id == attempt_id))
     rows: list[dict[str, object]] = [
         {"attempt_id": attempt_id, "position": position, "path": file.path, "rows": file.rows, "bytes": file.bytes,
-         "start_at": file.start, "end_at": file.end, "schema_id": file.schema_id}
+         "start_at": file.start, "end_at": file.end, "schema_id": file.schema_id, "checksum": file.checksum}
         for position, file in enumerate(files)
     ]  # fmt: skip
     database.insert(connection, data_files, rows)
@@ -178,7 +178,13 @@ def read_files(database: Database, connection: Connection, attempt_ids: Collecti
         )
         for row in rows:
             file = DataFile(
-                path=row.path, rows=row.rows, bytes=row.bytes, start=row.start_at, end=row.end_at, schema_id=row.schema_id
+                path=row.path,
+                rows=row.rows,
+                bytes=row.bytes,
+                start=row.start_at,
+                end=row.end_at,
+                schema_id=row.schema_id,
+                checksum=row.checksum,
             )
             found.setdefault(row.attempt_id, []).append(file)
     return {attempt_id: tuple(files) for attempt_id, files in found.items()}

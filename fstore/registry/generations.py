@@ -8,10 +8,19 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from fstore.errors import NotComplete
 from fstore.plan.diff import type_changes
 from fstore.plan.steps import Step, decode_step
 from fstore.registry.database import Database
-from fstore.registry.tables import attempts, flips, overlay_views, publications, view_versions, views
+from fstore.registry.tables import (
+    attempts,
+    flips,
+    overlay_views,
+    publications,
+    retired_attempts,
+    view_versions,
+    views,
+)
 
 
 def next_generation(database: Database, connection: Connection, view: str) -> int:
@@ -40,9 +49,26 @@ def adoptable_generation(database: Database, connection: Connection, step: Step,
         .order_by(sa.func.max(p.sequence).desc())
     ).scalars()
     for generation in candidates:
-        if generation not in taken and _fits(database, connection, step, generation):
+        deleted = is_deleted(database, connection, step.view, generation)
+        if generation not in taken and not deleted and _fits(database, connection, step, generation):
             return int(generation)
     return None
+
+
+def refuse_deleted(database: Database, connection: Connection, view: str, generation: int) -> None:
+    """Raise NotComplete for a generation whose files were deleted, because nobody could reach it for so long."""
+    if is_deleted(database, connection, view, generation):
+        raise NotComplete(
+            f"generation {generation} of view {view!r} cannot become live again: it was replaced longer ago than the "
+            "horizon (setting `retention`), and its files are deleted. Declare what it was: `fstore apply` computes it anew."
+        )
+
+
+def is_deleted(database: Database, connection: Connection, view: str, generation: int) -> bool:
+    """Whether files of a generation were deleted because nobody could reach it."""
+    r = retired_attempts.c
+    gone = (r.project == database.project, r.view == view, r.generation == generation, r.reason == "unreachable")
+    return bool(connection.scalar(sa.select(sa.exists().where(*gone))))
 
 
 def foreign_generations(database: Database, connection: Connection, step: Step, overlay: str) -> set[int]:

@@ -30,6 +30,7 @@ from fstore.registry.attempts import (
 )
 from fstore.registry.batches import insert_batch, read_batch, refuse_fenced, take_over
 from fstore.registry.commits import forget_commits
+from fstore.registry.damage import damaged_intervals
 from fstore.registry.database import BATCH, Database, repeated
 from fstore.registry.heads import Scope, read_blocked, read_heads, read_newest, read_publications, uncovered
 from fstore.registry.lineage_log import LineageLog
@@ -222,10 +223,10 @@ class Ledger:
 
     @repeated
     def fail(self, attempt_id: int, message: str, lineage_events: Sequence[str] = ()) -> None:
-        """Record that an attempt failed; one that is published stays published. Raises AttemptUnknown."""
+        """Record that an attempt failed; one that is published or was given up stays that. Raises AttemptUnknown."""
         database = self._database
         with database.writing() as connection:
-            if lock_attempt(database, connection, attempt_id).state != "published":
+            if lock_attempt(database, connection, attempt_id).state not in ("published", "abandoned", "swept"):
                 connection.execute(
                     sa.update(attempts)
                     .where(attempts.c.id == attempt_id)
@@ -328,9 +329,11 @@ class Ledger:
             generation = live_generation(self._database, connection, view)
             return stale_intervals(self._database, connection, view, generation)
 
-    def damaged(self, view: str) -> list[Interval]:  # noqa: ARG002
-        """Return the published intervals whose files are known to be damaged or missing, ascending."""
-        return []
+    def damaged(self, view: str) -> list[Interval]:
+        """Return the published intervals whose files are damaged or deleted, ascending. Raises UnknownFeature."""
+        with self._database.reading() as connection:
+            generation = live_generation(self._database, connection, view)
+            return damaged_intervals(self._database, connection, view, generation)
 
     def files(self, attempt_ids: Collection[int]) -> dict[int, tuple[DataFile, ...]]:
         """Return the files of attempts, in the order they were recorded; an attempt without files is left out."""

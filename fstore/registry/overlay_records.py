@@ -31,7 +31,8 @@ class Overlay(msgspec.Struct, frozen=True, kw_only=True):
 class Flip(msgspec.Struct, frozen=True, kw_only=True):
     """One view whose generation took the place of another; ``version`` is the project's that all views of a flip share.
 
-    ``old_version`` is 0 for a view that was not live before.
+    ``old_version`` is 0 for a view that was not live before. ``sequence`` is the flip's own in the publication
+    log: reads as of it and later see the new generation.
     """
 
     version: int
@@ -40,5 +41,6 @@ class Flip(msgspec.Struct, frozen=True, kw_only=True):
     old_generation: int
     new_generation: int
     fingerprint: str
+    sequence: int
     flipped_at: datetime
     rolled_back_at: datetime | None = None

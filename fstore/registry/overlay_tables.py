@@ -49,6 +49,8 @@ flips = sa.Table(
     sa.Column("old_services", Json, nullable=False, comment="feature services that the flip replaced"),
     instant_column("flipped_at"),
     sa.Column("rolled_back_at", Instant),
+    sa.Column("sequence", sa.BigInteger, nullable=False, comment="readers as of this one and later ones see the new one"),
+    sa.Column("rolled_back_sequence", sa.BigInteger, comment="and as of this one the old one again"),
     sa.PrimaryKeyConstraint("project", "version", "view"),
     sa.Index("ix_flips_view", "project", "view", "version"),
 )

@@ -20,11 +20,17 @@ from fstore.plan.diff import compare_steps
 from fstore.plan.steps import PlannedOnDemand, PlannedService, Step, encode_step
 from fstore.registry.completeness import Lacking, lacking_intervals, lacking_of
 from fstore.registry.database import Database, repeated
-from fstore.registry.generations import adoptable_generation, foreign_generations, next_generation, overlay_of
+from fstore.registry.generations import (
+    adoptable_generation,
+    foreign_generations,
+    next_generation,
+    overlay_of,
+    refuse_deleted,
+)
 from fstore.registry.heads import read_newest
 from fstore.registry.on_demand import clear_on_demand, read_on_demand, register_on_demand
 from fstore.registry.overlay_records import Flip, Overlay, StagedView
-from fstore.registry.publishing import lock_project
+from fstore.registry.publishing import lock_project, take_sequence
 from fstore.registry.records import RegisteredView
 from fstore.registry.registration import (
     make_live,
@@ -167,7 +173,8 @@ class Overlays:
             _refuse_incomplete(lacking_intervals(database, connection, name))
             _refuse_offline(database, connection, views, online)
             version = project.version + 1
-            done = _flips_of(database.on_overlay(""), connection, views, version)
+            sequence = take_sequence(database, connection, project)
+            done = _flips_of(database.on_overlay(""), connection, views, version, sequence)
             replaced = {service.name: service for service in read_services(database.on_overlay(""), connection)}
             old = [replaced[service.name] for service in services if service.name in replaced]
             make_live(database, connection, [(view.step, view.generation) for view in views], version=version)
@@ -194,7 +201,8 @@ class Overlays:
         """
         database, f = self._database, flips.c
         with database.writing() as connection:
-            new_version: int = lock_project(database, connection).version + 1
+            project = lock_project(database, connection)
+            new_version: int = project.version + 1
             chosen = (f.project == database.project, f.version == version)
             rows = connection.execute(sa.select(flips).where(*chosen).order_by(f.view)).all()
             undone = [row for row in rows if row.view in views and row.rolled_back_at is None]
@@ -203,6 +211,7 @@ class Overlays:
             back: list[tuple[Step, int]] = []
             for row in undone:
                 if row.old_version:
+                    refuse_deleted(database, connection, row.view, row.old_generation)
                     back.append((read_step(database, connection, row.view, row.old_version), row.old_generation))
                 else:
                     retire_view(database, connection, row.view)
@@ -216,14 +225,19 @@ class Overlays:
             connection.execute(
                 sa.update(flips)
                 .where(*chosen, f.view.in_([row.view for row in undone]))
-                .values(rolled_back_at=database.now(connection))
+                .values(
+                    rolled_back_at=database.now(connection),
+                    rolled_back_sequence=take_sequence(database, connection, project),
+                )
             )
             _drop_broken_services(database, connection)
             set_version(database, connection, new_version)
         return new_version
 
 
-def _flips_of(database: Database, connection: Connection, views: Sequence[RegisteredView], version: int) -> list[Flip]:
+def _flips_of(
+    database: Database, connection: Connection, views: Sequence[RegisteredView], version: int, sequence: int
+) -> list[Flip]:
     before = {view.name: view for view in read_views(database, connection, [view.name for view in views])}
     now = database.now(connection)
     return [
@@ -234,6 +248,7 @@ def _flips_of(database: Database, connection: Connection, views: Sequence[Regist
             old_generation=before[view.name].generation if view.name in before else 0,
             new_generation=view.generation,
             fingerprint=view.fingerprint,
+            sequence=sequence,
             flipped_at=now,
         )
         for view in views
@@ -377,6 +392,7 @@ def _flip(row: sa.Row[*tuple[Any, ...]]) -> Flip:
         old_generation=row.old_generation,
         new_generation=row.new_generation,
         fingerprint=row.fingerprint,
+        sequence=row.sequence,
         flipped_at=row.flipped_at,
         rolled_back_at=row.rolled_back_at,
     )

@@ -81,6 +81,22 @@ def lock_project(database: Database, connection: Connection, version: int | None
     return row
 
 
+def take_sequence(database: Database, connection: Connection, project: Row[*tuple[Any, ...]]) -> int:
+    """Take the next sequence of the locked project for something that is no publication.
+
+    So it has its place among them: a read as of a sequence is on one side of it or the other.
+    """
+    now = database.now(connection)
+    published_at = now if project.published_at is None else max(now, project.published_at)
+    sequence: int = project.sequence + 1
+    connection.execute(
+        sa.update(projects)
+        .where(projects.c.project == database.project)
+        .values(sequence=sequence, published_at=published_at)
+    )
+    return sequence
+
+
 def _outcomes(connection: Connection, attempt: AttemptRow, chosen: Collection[Interval] | None) -> dict[Interval, str]:
     """Return the outcome of every interval asked for, ascending. Raises AttemptUnknown where a verdict is missing."""
     c = attempt_intervals.c

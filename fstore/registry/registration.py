@@ -24,7 +24,7 @@ from fstore.plan.steps import (
 )
 from fstore.registry import tables
 from fstore.registry.database import Database
-from fstore.registry.generations import adoptable_generation, next_generation
+from fstore.registry.generations import adoptable_generation, is_deleted, next_generation
 from fstore.registry.records import Change
 from fstore.registry.views import batches, read_entities, read_services
 
@@ -95,7 +95,8 @@ def register_views(
             _move(database, connection, row.version, step)
             continue
         generation = _first_generation(database, connection, step) if row is None else row.live_generation
-        if row is not None and step.view in rebuild:
+        emptied = row is not None and is_deleted(database, connection, step.view, row.live_generation)
+        if row is not None and (step.view in rebuild or emptied):  # it was removed for longer than files are kept
             generation = next_generation(database, connection, step.view)
         _write_view(database, connection, step, {"version": version, "live_generation": generation, "registered_at": now})
         versions.append({"view": step.view, "version": version, "fingerprint": step.fingerprint, "step": text,

@@ -1,7 +1,7 @@
 """The client: read features for training and for serving.
 
 Reads the registry, the offline store and the online store of one project, each opened when first needed; never imports the
-definitions and never writes. Opening one costs neither Airflow nor a SQL parser nor pandas.
+definitions, and writes nothing but pins. Opening one costs neither Airflow nor a SQL parser nor pandas.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fstore.arrow import rows_hash
 from fstore.backends import Backends, open_backends
 from fstore.errors import RetrievalError, SettingsError, StoreCorrupt
 from fstore.retrieval.entity_rows import key_columns, read_entity_rows, time_column, with_request
-from fstore.retrieval.features import Selection, Wanted, as_texts, refuse_taken, select_features
+from fstore.retrieval.features import Selection, Wanted, as_it_was, as_texts, refuse_taken, select_features
 from fstore.retrieval.on_demand import OnDemandProgram
 from fstore.retrieval.online import OnlineResponse, PreparedRead
 from fstore.retrieval.point_in_time import EntityTimes, join_view
@@ -30,6 +30,8 @@ from fstore.types import Column
 if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
+
+    from fstore.registry.retention_records import SnapshotPin
 
 _PLAN_SECONDS = 5.0
 """For how long a prepared online read is used before the registry is asked whether definitions changed."""
@@ -77,7 +79,8 @@ class Client:
         of definition modules, or those of a ``service``). Request values of on-demand features are columns of the entity
         rows. A null key gives nulls. ``as_of`` (a sequence of the log, or an instant) reads the store as it was
         then. Raises UnknownFeature, EntityColumnError, FeatureNameClash and, unless ``missing="allow"``, IncompleteHistory
-        where an interval that a row needs was never published.
+        where an interval that a row needs was never published; SnapshotExpired where what was published then is deleted
+        by now, and FileDamaged.
         """
         if missing not in ("error", "allow"):
             raise RetrievalError(f'missing must be "error" or "allow", got {missing!r}')
@@ -86,10 +89,12 @@ class Client:
         table = read_entity_rows(entity_rows)
         refuse_taken(selection, table.column_names)
         instants = time_column(table, timestamp_column)
+        state = registry.state()
+        sequence = self._sequence(as_of, state.sequence)
+        if as_of is not None:
+            selection = as_it_was(registry, selection, sequence)
         keys = [key_columns(table, view.keys, view.label) for view in selection.views]
         on_demand = self._on_demand(selection)
-        state = registry.state()
-        sequence = self._sequence(selection, as_of, state.sequence)
         joined = [
             join_view(
                 self._backends, view, EntityTimes(keys=own, instants=instants), sequence=sequence, strict=missing == "error"
@@ -116,21 +121,18 @@ class Client:
             spine_checksum=rows_hash(table, columns=list(dict.fromkeys(spine_columns))),
             views=tuple(part.report for part in joined),
             on_demand={item.definition.name: item.definition.fingerprint for item in selection.on_demand},
+            content_checksum=rows_hash(table, columns=list(dict.fromkeys([*spine_columns, *selection.columns]))),
         )
         return TrainingFrame(table, manifest)
 
     def rebuild(self, manifest: Manifest, entity_rows: pd.DataFrame | pl.DataFrame | pa.Table | str | Path) -> TrainingFrame:
         """Read a frame again from its manifest and the same entity rows, with equal content.
 
-        Raises RetrievalError when the rows, the definitions or the registry are not those of the manifest.
+        Raises RetrievalError when the rows, the definitions, the registry or the values are not those of the manifest,
+        SnapshotExpired when files that it needs are deleted by now, and FileDamaged.
         """
         table = read_entity_rows(entity_rows)
-        state = self._backends.registry.state()
-        if (manifest.project, manifest.registry) != (self._backends.settings.project, state.incarnation):
-            raise RetrievalError(
-                f"the manifest is of project {manifest.project!r} in registry {manifest.registry}; this client reads "
-                f"project {self._backends.settings.project!r} in registry {state.incarnation}"
-            )
+        self._refuse_foreign(manifest)
         # the first read passed its own check for missing history: what was blocked then may be published by now
         frame = self.get_historical_features(
             table, manifest.features, timestamp_column=manifest.timestamp_column, as_of=manifest.sequence, missing="allow",
@@ -141,7 +143,29 @@ class Client:
         if frame.manifest.definitions != manifest.definitions:
             changed = [view for view, text in manifest.definitions.items() if frame.manifest.definitions.get(view) != text]
             raise RetrievalError(f"the definitions of {', '.join(changed)} changed since the manifest was written")
+        if manifest.content_checksum not in ("", frame.manifest.content_checksum):
+            raise RetrievalError(
+                "the frame has other values than when the manifest was written, although definitions, rows and sequence are "
+                "the same: `fstore verify` finds damaged files; on-demand features may call what is not deterministic"
+            )
         return frame
+
+    def pin(
+        self, name: str, *, until: datetime, as_of: int | datetime | None = None, manifest: Manifest | None = None
+    ) -> SnapshotPin:
+        """Keep everything readable as of a moment (default: now), or as a frame's manifest needs it, until an instant.
+
+        A pin of that name takes the new values. The one thing that a client writes. Raises RetrievalError when something of
+        that moment is deleted already.
+        """
+        registry = self._backends.registry
+        if until.tzinfo is None:
+            raise RetrievalError(f"until must be an instant with a time zone, got {until!r}: add tzinfo=UTC")
+        if manifest is not None:
+            self._refuse_foreign(manifest)
+            return registry.retention.pin(name, manifest.sequence, until)
+        sequence = None if as_of is None else self._sequence(as_of, registry.state().sequence)
+        return registry.retention.pin(name, sequence, until)
 
     def get_online_features(
         self,
@@ -180,15 +204,21 @@ class Client:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _sequence(self, selection: Selection, as_of: int | datetime | None, newest: int) -> int:
+    def _sequence(self, as_of: int | datetime | None, newest: int) -> int:
         """Return the publication up to which a read sees the log, so that all its views are read at one moment."""
         if not isinstance(as_of, datetime):
             return newest if as_of is None else min(as_of, newest)
         if as_of.tzinfo is None:
             raise RetrievalError(f"as_of must be an instant with a time zone, got {as_of!r}: add tzinfo=UTC")
-        ledger = self._backends.registry.ledger
-        heads = (ledger.heads(view.step.view, generation=view.generation, as_of=as_of) for view in selection.views)
-        return max((head.sequence for seen in heads for head in seen), default=0)
+        return min(self._backends.registry.retention.sequence_at(as_of), newest)
+
+    def _refuse_foreign(self, manifest: Manifest) -> None:
+        state = self._backends.registry.state()
+        if (manifest.project, manifest.registry) != (self._backends.settings.project, state.incarnation):
+            raise RetrievalError(
+                f"the manifest is of project {manifest.project!r} in registry {manifest.registry}; this client reads "
+                f"project {self._backends.settings.project!r} in registry {state.incarnation}"
+            )
 
     def _on_demand(self, selection: Selection) -> OnDemandProgram:
         """Compile the on-demand features of a selection."""

@@ -113,6 +113,34 @@ def select_features(
                 return selection
 
 
+def as_it_was(registry: Registry, selection: Selection, sequence: int) -> Selection:
+    """Return a selection with the generations, and their definitions, that were live as of a sequence.
+
+    Raises UnknownFeature for a view or feature that was not there then.
+    """
+    if registry.overlay:
+        return selection  # an environment's views have one generation each
+    then = registry.retention.steps_as_of({view.step.view for view in selection.views}, sequence)
+    if not then:
+        return selection
+    views = [_as_of_version(view, then[view.step.view], sequence) if view.step.view in then else view
+             for view in selection.views]  # fmt: skip
+    return msgspec.structs.replace(selection, views=tuple(views))
+
+
+def _as_of_version(view: SelectedView, then: tuple[Step | None, int], sequence: int) -> SelectedView:
+    step, generation = then
+    name = view.step.view
+    if step is None:
+        raise UnknownFeature(f"view {name!r} was not there as of sequence {sequence}")
+    known = {feature.name: feature for feature in step.features}
+    for feature in view.features:
+        if feature.name not in known:
+            raise UnknownFeature(f"view {name!r} had no feature {feature.name!r} as of sequence {sequence}")
+    features = tuple(known[feature.name] for feature in view.features)
+    return msgspec.structs.replace(view, step=step, generation=generation, fingerprint=step.fingerprint, features=features)
+
+
 def _select(registry: Registry, features: Sequence[Wanted] | None, service: str | None, *, full_names: bool) -> Selection:
     wanted = _wanted(registry, features, service)
     definitions = {item.feature: registry.on_demand(item.feature) for item in wanted if item.view == ON_DEMAND}

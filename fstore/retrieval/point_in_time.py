@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from fstore.engines.engine import ArrowRelation, Query
+from fstore.integrity import explain_failure
 from fstore.interval import MICROSECOND, from_micros
 from fstore.plan.steps import EVENT_TIMESTAMP, Feature, Step
 from fstore.retrieval.features import SelectedView, empty_values
@@ -105,8 +106,8 @@ def join_view(
     grid = lay_grid(step, heads, blocked, max(newest, step.start))
     answer = find_answers(step, grid, rows.instants, counts=complete, strict=strict)
     if step.kind == "snapshot":
-        return _join_snapshots(backends, view, rows, answer, heads)
-    return _join_events(backends, view, rows, answer, heads)
+        return _join_snapshots(backends, view, rows, answer, heads, sequence)
+    return _join_events(backends, view, rows, answer, heads, sequence)
 
 
 def snapshot_sql(step: Step, features: Sequence[Feature]) -> str:
@@ -138,7 +139,7 @@ def event_sql(step: Step, features: Sequence[Feature]) -> str:
 
 
 def _join_snapshots(
-    backends: Backends, view: SelectedView, rows: EntityTimes, answer: Answer, heads: Sequence[Head]
+    backends: Backends, view: SelectedView, rows: EntityTimes, answer: Answer, heads: Sequence[Head], sequence: int | None
 ) -> ViewFeatures:
     names = [feature.name for feature in view.features]
     complete = rows.complete
@@ -149,16 +150,16 @@ def _join_snapshots(
         sql=snapshot_sql(view.step, view.features),
         relations={
             "spine": ArrowRelation(table=_spine(rows, snapshot=_instants(snapshot))),
-            "published": backends.published(view.step, held, features=names),
+            "published": backends.published(view.step, held, features=names, as_of=sequence),
             "empty_row": ArrowRelation(table=empty),
         },
     )
-    found, table = _read(backends, view, query)
+    found, table = _read(backends, view, query, held, sequence)
     return ViewFeatures(table=table, report=_report(view, held, complete, found, answer, snapshot != BEFORE_ALL))
 
 
 def _join_events(
-    backends: Backends, view: SelectedView, rows: EntityTimes, answer: Answer, heads: Sequence[Head]
+    backends: Backends, view: SelectedView, rows: EntityTimes, answer: Answer, heads: Sequence[Head], sequence: int | None
 ) -> ViewFeatures:
     names = [feature.name for feature in view.features]
     oldest = None if view.step.ttl is None else from_micros(int(np.min(answer.oldest)))
@@ -167,17 +168,29 @@ def _join_events(
         sql=event_sql(view.step, view.features),
         relations={
             "spine": ArrowRelation(table=_spine(rows, visible=_instants(answer.visible), oldest=_instants(answer.oldest))),
-            "published": backends.published(view.step, held, features=names),
+            "published": backends.published(view.step, held, features=names, as_of=sequence),
         },
     )
-    known, table = _read(backends, view, query)
+    known, table = _read(backends, view, query, held, sequence)
     return ViewFeatures(table=table, report=_report(view, held, rows.complete, known, answer))
 
 
-def _read(backends: Backends, view: SelectedView, query: Query) -> tuple[Micros, pa.Table]:
-    """Run a join; return the time of the row that each entity row found (BEFORE_ALL: none), and the features."""
-    with backends.engine.read(query) as reader:
-        result = reader.read_all()
+def _read(
+    backends: Backends, view: SelectedView, query: Query, held: Sequence[Head], sequence: int | None
+) -> tuple[Micros, pa.Table]:
+    """Run a join; return the time of the row that each entity row found (BEFORE_ALL: none), and the features.
+
+    Raises SnapshotExpired for files that were deleted while they were read, and FileDamaged.
+    """
+    try:
+        with backends.engine.read(query) as reader:
+            result = reader.read_all()
+    except Exception as error:
+        files = backends.held_files(held)
+        why = explain_failure(backends.registry, backends.offline, view.step.view, files, sequence)
+        if why is None:
+            raise
+        raise why from error
     found = result["found_at"].cast(pa.int64()).fill_null(BEFORE_ALL).to_numpy()
     columns = [result[f"value{index}"].cast(field.type) for index, field in enumerate(view.schema)]
     return found, pa.table(columns, schema=view.schema)

@@ -36,7 +36,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
     ``registry`` identifies the registry, ``registry_version`` the state of its definitions, ``sequence`` the newest
     publication that was visible. ``spine_checksum`` covers names, types and values of the keys, the request values and the
-    time. ``on_demand`` has the fingerprints of on-demand features by name.
+    time. ``on_demand`` has the fingerprints of on-demand features by name; ``content_checksum``
+    covers the values of keys, request values, time and features.
     """
 
     project: str
@@ -53,6 +54,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     spine_checksum: str
     views: tuple[ViewReport, ...]
     on_demand: dict[str, str] = {}
+    content_checksum: str = ""
 
     @property
     def fallback_rows(self) -> dict[str, int]:

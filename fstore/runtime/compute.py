@@ -33,6 +33,7 @@ from fstore.runtime.inputs import MissingInput, ResolvedInputs, observe_step, re
 from fstore.runtime.python_views import python_tables
 from fstore.runtime.sources import first_event
 from fstore.runtime.tiles import NO_TILES, TileReader, TilesRead
+from fstore.stores.offline import file_checksum
 from fstore.types import DataFile
 
 CHUNK_ROWS = 2_000_000
@@ -253,6 +254,7 @@ class FileWriter:
         self._parts += 1
         with self._backends.offline.writing(path) as local:
             written = self._backends.engine.write(query, local, schema=self._schema, sort_by=_sort_order(self._step))
+            checksum = file_checksum(local)
         return DataFile(
             path=path,
             rows=written.rows,
@@ -260,6 +262,7 @@ class FileWriter:
             start=held.start,
             end=held.end,
             schema_id=schema_id(self._schema),
+            checksum=checksum,
         )
 
 

@@ -18,6 +18,7 @@ from fstore.errors import FStoreError
 from fstore.runtime.delivery import Delivered, apply_outbox
 from fstore.runtime.forwarding import Forwarded, Sender, forward_lineage
 from fstore.runtime.repair import Repaired, repair_online, sweep
+from fstore.runtime.retention import sweep_online, sweep_superseded
 
 T = TypeVar("T")
 
@@ -32,11 +33,17 @@ class MaintenanceProblem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Maintained(msgspec.Struct, frozen=True, kw_only=True):
-    """What was done. ``swept`` counts attempts whose files are deleted; ``forwarded`` is None without a backend."""
+    """What was done.
+
+    ``swept`` counts attempts whose files are deleted because they published nothing, ``expired`` those that were superseded
+    before the horizon, ``forgotten`` online rows that nobody can read. ``forwarded`` is None without a backend.
+    """
 
     delivered: Delivered
     repaired: Repaired
     swept: int
+    expired: int
+    forgotten: int
     forwarded: Forwarded | None
     problems: tuple[MaintenanceProblem, ...]
 
@@ -70,9 +77,14 @@ def maintain(backends: Backends, now: datetime, *, sender: Sender | None = None)
         )  # fmt: skip
     repaired = attempt("online", lambda: repair_online(backends), Repaired(views=(), rows=0))
     swept = attempt("sweep", lambda: sweep(backends, now), 0)
+    expired = attempt("retention", lambda: sweep_superseded(backends, now), 0)
+    forgotten = attempt("online rows", lambda: sweep_online(backends, now), 0)
     forwarded = (
         None if sender is None else attempt("lineage", lambda: forward_lineage(backends.registry, sender), Forwarded())
     )
     if forwarded is not None and forwarded.problem:
         note("lineage", "store_unavailable", forwarded.problem)
-    return Maintained(delivered=delivered, repaired=repaired, swept=swept, forwarded=forwarded, problems=tuple(problems))
+    return Maintained(
+        delivered=delivered, repaired=repaired, swept=swept, expired=expired, forgotten=forgotten, forwarded=forwarded,
+        problems=tuple(problems),
+    )  # fmt: skip

@@ -21,6 +21,7 @@ from fstore.registry.records import TileAttempt
 from fstore.registry.tile_ledger import TileHeads
 from fstore.runtime.incarnation import refuse_used_directory
 from fstore.runtime.tile_ranges import clip_ranges
+from fstore.stores.offline import file_checksum
 from fstore.types import DataFile
 
 INSTANT = "TIMESTAMP WITH TIME ZONE"
@@ -41,8 +42,8 @@ class TileFiles:
         directory = offline.attempt_directory(attempt.group, TILES_GENERATION, attempt.id)
         failpoint("tiles.begun")
         try:
-            offline.prepare_directory(directory)
             refuse_used_directory(self._backends, directory, attempt.id)
+            offline.prepare_directory(directory)
             files = [self._write(directory, number, range_, query) for number, (range_, query) in enumerate(queries)]
             failpoint("tiles.written")
             published = ledger.tiles.publish(attempt.id, files)
@@ -99,6 +100,13 @@ class TileFiles:
         path = f"{directory}/tiles-{number:05d}.parquet"
         with self._backends.offline.writing(path) as local:
             written = self._backends.engine.write_raw(query, local, sort_by=[EVENT_TIMESTAMP])
+            checksum = file_checksum(local)
         return DataFile(
-            path=path, rows=written.rows, bytes=written.bytes, start=range_.start, end=range_.end, schema_id="tiles"
+            path=path,
+            rows=written.rows,
+            bytes=written.bytes,
+            start=range_.start,
+            end=range_.end,
+            schema_id="tiles",
+            checksum=checksum,
         )

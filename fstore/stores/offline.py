@@ -369,6 +369,12 @@ def _store_error(error: OSError, relative: str, url: str) -> StoreError:
     return StoreUnavailable(f"{where} cannot be reached: {error}")
 
 
+def file_checksum(local: str) -> str:
+    """Return the SHA-256 of a local file's bytes as hex digits."""
+    with Path(local).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _gone(relative: str, url: str) -> str:
     return f"file {relative!r} is not in the offline store at {url}: it was deleted by hand, or this is another store"
 
