@@ -270,3 +270,18 @@ def test_history_counts_intervals_rows_and_time(registry: Registry) -> None:
     assert [s.run_id for s in registry.ledger.history(limit=1)] == ["run-2"]
     assert [s.run_id for s in registry.ledger.history("purchases_of_user")] == ["run-1"]
     assert registry.ledger.history("never") == []
+
+
+def test_a_swept_attempt_that_fails_afterwards_is_not_brought_back(registry: Registry) -> None:
+    """A task that wakes up after the sweep fails on its missing files; clearing materialize must not publish them."""
+    attempt = validated(registry, aggregate(), days(0, 2), "run")
+    assert [each.id for each in registry.ledger.abandon(day(400))] == [attempt]
+    registry.ledger.fail(attempt, "file 'part-00000.parquet' is gone")
+    with pytest.raises(AttemptUnknown):
+        registry.ledger.publish(attempt)
+    registry.ledger.mark_swept([attempt])
+    registry.ledger.fail(attempt, "file 'part-00000.parquet' is gone")
+    with pytest.raises(AttemptUnknown):
+        registry.ledger.publish(attempt)
+    assert registry.ledger.attempt(attempt).state == "swept"
+    assert seen(registry) == []
