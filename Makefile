@@ -11,7 +11,7 @@ UV := $(shell command -v uv 2>/dev/null)
 ONLY ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help env data demo up check test bench clean
+.PHONY: help env data demo up check test chaos chaos-long bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -52,6 +52,12 @@ test: env data  ## the whole suite, with real Redis, PostgreSQL, S3 and Airflow
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest
+
+chaos: env  ## kill, stop and interleave publishing a thousand times: at most five minutes on two cores
+	$(BIN)/python -m tests.chaos
+
+chaos-long: env  ## the same ten thousand times, on every store, with zombies, syscalls and a real Airflow
+	$(BIN)/python -m tests.chaos --long
 
 bench: env data  ## all benchmarks, or one: make bench ONLY=windowed_year
 	@$(BIN)/python -m benchmarks.run $(ONLY)

@@ -17,10 +17,16 @@ from tests.chaos.options import Options
 Part = Callable[[Options], tuple[int, int]]
 """Runs one part of the harness and returns how many scenarios it ran and how many violations it found."""
 
-PARTS: dict[str, str] = {}
+PARTS: dict[str, str] = {
+    "kills": "tests.chaos.campaign",
+    "online-model": "tests.chaos.online_model",
+    "ledger-model": "tests.chaos.ledger_model",
+}
 """Every part by name: the module that has its ``run(options) -> (scenarios, violations)``. Imported when it is run."""
 
-LONG_PARTS: dict[str, str] = {}
+LONG_PARTS: dict[str, str] = {
+    "kills": "tests.chaos.campaign",
+}
 """Parts of ``--long`` only."""
 
 
