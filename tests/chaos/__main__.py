@@ -24,9 +24,7 @@ PARTS: dict[str, str] = {
 }
 """Every part by name: the module that has its ``run(options) -> (scenarios, violations)``. Imported when it is run."""
 
-LONG_PARTS: dict[str, str] = {
-    "kills": "tests.chaos.campaign",
-}
+LONG_PARTS: dict[str, str] = {}
 """Parts of ``--long`` only."""
 
 
