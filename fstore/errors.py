@@ -30,11 +30,13 @@ never for a wrong definition or wrong data, always for an unreachable store.
     ├── InputsImpossible            an upstream can never produce the interval
     ├── StoreError
     │   ├── StoreUnavailable        cannot be reached now (retryable)
+    │   │   └── StoreChanged        restarted, failed over or was flushed while it was being written (retryable)
     │   ├── StoreReadOnly           reached, but refuses writes
     │   ├── StoreFull               reached, but has no room left (retryable)
     │   ├── StoreMissing            was never created: run ``fstore apply``
     │   ├── StoreMismatch           another store than the one the registry knows
     │   ├── StoreCorrupt            a row or file that cannot be decoded
+    │   │   └── FileDamaged         a published file is missing or not as it was written
     │   ├── EventRefused            the OpenLineage backend refuses this event, whenever it is sent
     │   └── FloorMissing            the online store lost this view, or never had it
     ├── RegistryError
@@ -46,7 +48,8 @@ never for a wrong definition or wrong data, always for an unreachable store.
         ├── UnknownFeature          no such view, feature or service
         ├── EntityColumnError       a join key or timestamp column missing or of the wrong type
         ├── FeatureNameClash        two features with the same short name
-        └── IncompleteHistory       intervals that were never published
+        ├── IncompleteHistory       intervals that were never published
+        └── SnapshotExpired         what was published then is deleted by now
 """
 
 from __future__ import annotations
@@ -286,10 +289,28 @@ class StoreUnavailable(StoreError):
     retryable = True
 
 
+class StoreChanged(StoreUnavailable):
+    """The online store restarted, failed over or was flushed while a view was being written, so rows may be lost."""
+
+    code = "store_changed"
+
+    def __init__(self, view: str) -> None:
+        self.view = view
+        super().__init__(
+            f"the online store restarted, failed over or was flushed while view {view!r} was being written, and may have lost "
+            "some of it. Nothing is counted as written; the same work again brings all of it online."
+        )
+
+
 class StoreReadOnly(StoreError):
-    """The store was reached and refuses writes."""
+    """The store was reached and refuses writes. ``passing``: it may soon not, as a replica that is being promoted."""
 
     code = "store_read_only"
+
+    def __init__(self, message: str, *, passing: bool = False) -> None:
+        super().__init__(message)
+        if passing:
+            self.retryable = True
 
 
 class StoreFull(StoreError):
@@ -315,6 +336,21 @@ class StoreCorrupt(StoreError):
     """A stored row or file cannot be decoded."""
 
     code = "store_corrupt"
+
+
+class FileDamaged(StoreCorrupt):
+    """A published file is missing, or its bytes are not those that were written. Intervals in other files stay readable."""
+
+    code = "file_damaged"
+
+    def __init__(self, path: str, view: str, ranges: Sequence[tuple[datetime, datetime]], problem: str) -> None:
+        self.path, self.view, self.ranges, self.problem = path, view, tuple(ranges), problem
+        spans = ", ".join(f"{start:%Y-%m-%dT%H:%MZ} to {end:%Y-%m-%dT%H:%MZ}" for start, end in self.ranges)
+        what = "is missing" if problem == "missing" else "is damaged: its bytes are not those that were written"
+        super().__init__(
+            f"file {path!r} of the offline store {what}. It holds {spans} of view {view!r}; everything else stays readable. "
+            f"`fstore verify {view}` records it, then `fstore repair {view}` computes these intervals again."
+        )
 
 
 class EventRefused(StoreError):
@@ -405,4 +441,22 @@ class IncompleteHistory(RetrievalError):
             f"view {view!r} was never published for {spans}{more}, which {rows} entity row(s) need. Compute it with "
             f"`fstore run --select {view} --start {first:%Y-%m-%dT%H:%M} --end {last:%Y-%m-%dT%H:%M}`, or read what there "
             'is with missing="allow".'
+        )
+
+
+class SnapshotExpired(RetrievalError):
+    """What a read as of an earlier moment needs was superseded longer ago than the horizon, and is deleted.
+
+    ``since`` is when it was superseded, ``as_of`` the sequence of the read.
+    """
+
+    code = "snapshot_expired"
+
+    def __init__(self, view: str, as_of: int | None, since: datetime | None) -> None:
+        self.view, self.as_of, self.since = view, as_of, since
+        then = "" if as_of is None else f" as of sequence {as_of}"
+        when = "" if since is None else f": it was superseded at {since:%Y-%m-%dT%H:%MZ}, longer ago than the horizon"
+        super().__init__(
+            f"view {view!r}{then} cannot be read any more{when}, so its files are deleted. Read a later moment; to keep one "
+            "next time, pin it (`fstore pin add NAME --until …`), or raise the horizon (setting `retention`)."
         )

@@ -205,6 +205,13 @@ class OnlineWork(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int
 
 
+class Issued(msgspec.Struct, frozen=True, kw_only=True):
+    """A ticket for rows that the online store has acknowledged, and the newest settled one when it was issued."""
+
+    ticket: int
+    settled: int
+
+
 class OutboxEntry(msgspec.Struct, frozen=True, kw_only=True):
     """Work that a publication left to be done, at least once."""
 
@@ -250,13 +257,6 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     changes: tuple[Change, ...] = ()
 
 
-class RegistryState(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a project's registry stands: readers compare it to know whether anything is new."""
-
-    incarnation: str
-    version: int
-    sequence: int
-    published_at: datetime | None
 class Raised(msgspec.Struct, frozen=True, kw_only=True):
     """From where a registry goes on after a restore: a new incarnation, and sequence and attempt that are not given out."""
 
@@ -265,6 +265,13 @@ class Raised(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int
 
 
+class RegistryState(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a project's registry stands: readers compare it to know whether anything is new."""
+
+    incarnation: str
+    version: int
+    sequence: int
+    published_at: datetime | None
     created_at: datetime
 
 

@@ -24,6 +24,7 @@ from fstore.registry.ledger import Ledger
 from fstore.registry.lineage_log import LineageLog
 from fstore.registry.lineage_outbox import LineageOutbox
 from fstore.registry.on_demand import read_on_demand, register_on_demand, remove_on_demand, unknown_on_demand
+from fstore.registry.online_marks import OnlineMarks
 from fstore.registry.outbox import Outbox
 from fstore.registry.outlook import Outlook, read_outlook
 from fstore.registry.overlays import Overlays
@@ -38,6 +39,7 @@ from fstore.registry.registration import (
     set_version,
     write_source_schemas,
 )
+from fstore.registry.retention import Retention
 from fstore.registry.source_changes import SourceChanges
 from fstore.registry.source_extracts import SourceExtracts
 from fstore.registry.views import (
@@ -77,9 +79,11 @@ class Registry:
         self.lineage = LineageLog(database)
         self.ledger = Ledger(database, self.lineage)
         self.outbox = Outbox(database)
+        self.online = OnlineMarks(database)
         self.lineage_outbox = LineageOutbox(database)
         self.sources = SourceChanges(database)
         self.extracts = SourceExtracts(database)
+        self.retention = Retention(database)
         self.overlays = Overlays(database)
 
     def on_overlay(self, overlay: str) -> Registry:
@@ -257,10 +261,6 @@ class Registry:
             created_at=row.created_at,
         )
 
-    # -- sources and stores -------------------------------------------------------------------------------------------
-
-    @repeated
-    def record_source_schemas(self, schemas: Mapping[str, Mapping[str, str]]) -> None:
     def raise_above(self, *, sequence: int, attempt: int) -> Raised:
         """Give the registry a new incarnation whose sequences and ids are above these and all of its own.
 
@@ -278,6 +278,10 @@ class Registry:
         database.follow(incarnation)
         return Raised(incarnation=incarnation, sequence=newest, attempt=issued)
 
+    # -- sources and stores -------------------------------------------------------------------------------------------
+
+    @repeated
+    def record_source_schemas(self, schemas: Mapping[str, Mapping[str, str]]) -> None:
         """Record the columns and types of sources, in their order; unchanged ones are not written again."""
         database = self._database
         with database.writing() as connection:

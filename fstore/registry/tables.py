@@ -20,9 +20,14 @@ from fstore.registry.columns import (
 )
 from fstore.registry.columns import metadata as metadata  # noqa: PLC0414  (what the tables belong to)
 from fstore.registry.commit_tables import commits as commits  # noqa: PLC0414  (so that the metadata is whole)
+from fstore.registry.online_tables import online_marks as online_marks  # noqa: PLC0414
 from fstore.registry.overlay_tables import flips as flips  # noqa: PLC0414
 from fstore.registry.overlay_tables import overlay_views as overlay_views  # noqa: PLC0414
 from fstore.registry.overlay_tables import overlays as overlays  # noqa: PLC0414
+from fstore.registry.retention_tables import damaged_files as damaged_files  # noqa: PLC0414
+from fstore.registry.retention_tables import retired_attempts as retired_attempts  # noqa: PLC0414
+from fstore.registry.retention_tables import snapshot_pins as snapshot_pins  # noqa: PLC0414
+from fstore.registry.retention_tables import unreachable_generations as unreachable_generations  # noqa: PLC0414
 from fstore.registry.service_tables import feature_services as feature_services  # noqa: PLC0414
 from fstore.registry.service_tables import on_demand_features as on_demand_features  # noqa: PLC0414
 from fstore.registry.service_tables import service_features as service_features  # noqa: PLC0414
@@ -288,6 +293,7 @@ data_files = sa.Table(
     sa.Column("bytes", sa.BigInteger, nullable=False),
     *range_columns(),
     name_column("schema_id"),
+    sa.Column("checksum", sa.String, comment="SHA-256 of its bytes when it was written; null: not known"),
     sa.PrimaryKeyConstraint("attempt_id", "position"),
     sa.Index("ix_data_files_path", "project", "path"),
 )
@@ -323,6 +329,7 @@ outbox = sa.Table(
     sa.Column("tries", sa.Integer, nullable=False),
     sa.Column("last_error", sa.String),
     sa.Column("done_at", Instant),
+    sa.Column("ticket", sa.BigInteger, comment="of its rows in the online store; null: pending, or superseded"),
     sa.Index("ix_outbox_pending", "project", "done_at", "id"),
     sa.Index("ix_outbox_attempt", "attempt_id"),
     sqlite_autoincrement=True,

@@ -3,12 +3,13 @@
 Each entry was written in the transaction of its publication, so none is lost; applying one twice, late or out of order
 changes nothing, because rows are ordered by sequence in the store itself. *Snapshot views*: the rows of the newest published
 interval, then the floor, below which rows read as absent. *Event views*: for every key in the new or the replaced rows its
-newest published row, or a tombstone.
+newest published row, or a tombstone. With the floor goes the view's mark, by which a store is found out that loses rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Literal
 
 import msgspec
 import pyarrow as pa
@@ -16,15 +17,17 @@ import pyarrow.compute as pc
 
 from fstore.backends import Backends
 from fstore.engines.engine import Query
-from fstore.errors import FStoreError
+from fstore.errors import FStoreError, StoreChanged
 from fstore.failpoints import failpoint
 from fstore.plan.sql import quoted
 from fstore.plan.steps import EVENT_TIMESTAMP, Step
 from fstore.registry.records import Head, OnlineWork
 from fstore.runtime.incarnation import Seen, check_online, write_online
 from fstore.stores.encoding import RowCodec
-from fstore.stores.online import Floor, OnlineView, apply_rows, apply_tombstones
+from fstore.stores.online import Floor, Mark, OnlineView, apply_rows, apply_tombstones
 from fstore.types import Column, parse_type
+
+_DELETED: Final[Sequence[Literal["deleted"]]] = ("deleted",)
 
 Progress = Callable[[int, int], None]
 """Told how many of how many entries are applied."""
@@ -54,9 +57,6 @@ def apply_outbox(backends: Backends, *, limit: int = 1000, progress: Progress | 
                 outbox.failed(entry.id, str(error))
                 failed += 1
             else:
-                failpoint("outbox.applied")
-                outbox.done([entry.id])
-                failpoint("outbox.done")
                 entries += 1
             if progress:
                 progress(entries + failed, max(total, entries + failed))
@@ -64,64 +64,118 @@ def apply_outbox(backends: Backends, *, limit: int = 1000, progress: Progress | 
     return Delivered(entries=entries, rows=rows, failed=failed)
 
 
+class Written(msgspec.Struct, frozen=True, kw_only=True):
+    """Rows that are in the online store, all acknowledged, and the floor that they carry."""
+
+    rows: int
+    floor: Floor
+
+
 def apply_work(backends: Backends, work: OnlineWork) -> int:
-    """Apply one publication, and return how many rows were written. Superseded snapshots need nothing."""
+    """Apply one publication, settle its work, and return how many rows were written. Superseded snapshots need nothing.
+
+    A store that restarts or fails over meanwhile gets all of it again; raises StoreChanged when that does not end.
+    """
     failpoint("online.begun")
+    step = backends.registry.ledger.attempt(work.attempt).step
+    target, marks = online_view(backends, work.view, work.generation), backends.registry.online
+    tries = 3
+    while True:
+        admit(backends, work.sequence)
+        begun = backends.online.mark(target)
+        written = write_rows(backends, step, [work], as_of=work.sequence)
+        if written is None:
+            marks.settle(work)
+            return 0
+        failpoint("online.applied")
+        issued = marks.issue(work.view, work.generation, life=begun.life, above=begun.ticket)
+        failpoint("online.issued")
+        mark = Mark(life=begun.life, ticket=issued.ticket, settled=issued.settled)
+        try:
+            backends.online.raise_floor(target, written.floor, mark)
+            failpoint("online.floor")
+            failpoint("outbox.applied")
+            marks.settle(work, ticket=issued.ticket, life=begun.life)
+        except StoreChanged:
+            tries -= 1
+            if not tries:
+                raise
+        else:
+            failpoint("outbox.done")
+            return written.rows
+
+
+def admit(backends: Backends, sequence: int) -> None:
+    """Make sure that this registry may write the online store, and let the store know the sequence before its rows."""
     state = backends.registry.state()
     check_online(backends, state)
-    step = backends.registry.ledger.attempt(work.attempt).step
-    # Recorded before the rows, so that the store never holds a sequence that it does not know of.
-    write_online(backends.online, backends.settings.project, Seen(incarnation=state.incarnation, sequence=work.sequence))
-    return _apply_snapshot(backends, step, work) if step.kind == "snapshot" else _apply_events(backends, step, work)
+    write_online(backends.online, backends.settings.project, Seen(incarnation=state.incarnation, sequence=sequence))
 
 
-def _apply_snapshot(backends: Backends, step: Step, work: OnlineWork) -> int:
+def write_rows(backends: Backends, step: Step, works: Sequence[OnlineWork], *, as_of: int) -> Written | None:
+    """Write what publications brought, as of a sequence, and return the floor to be raised; None: superseded by now."""
+    if step.kind == "snapshot":
+        return _write_snapshot(backends, step, works[-1])
+    return _write_events(backends, step, works, as_of)
+
+
+def _write_snapshot(backends: Backends, step: Step, work: OnlineWork) -> Written | None:
     newest = backends.registry.ledger.heads(step.view, start=work.start, generation=work.generation)[-1]
     if newest.sequence != work.sequence:
-        return 0  # a newer publication holds the newest interval, and has work of its own
+        return None  # a newer publication holds the newest interval, and has work of its own
     last = step.schedule.interval_ending_by(newest.end)
     head = msgspec.structs.replace(newest, start=last.start, end=last.end)
     relation = backends.published(step, [head])
-    target = _target(backends, step, work)
+    target = online_view(backends, work.view, work.generation)
     with backends.engine.read(Query(sql="SELECT * FROM published", relations={"published": relation})) as reader:
         applied = apply_rows(backends.online, target, _codec(step), reader, work.sequence)
-    failpoint("online.applied")
-    backends.online.raise_floor(target, Floor(sequence=work.sequence, end=last.end))
-    failpoint("online.floor")
-    return applied.written
+    return Written(rows=applied.written, floor=Floor(sequence=work.sequence, end=last.end))
 
 
-def _apply_events(backends: Backends, step: Step, work: OnlineWork) -> int:
-    ledger = backends.registry.ledger
+def _write_events(backends: Backends, step: Step, works: Sequence[OnlineWork], as_of: int) -> Written:
+    """Write, for every key that the publications brought or replaced, its newest row as of a sequence, or a tombstone."""
+    ledger, generation = backends.registry.ledger, works[0].generation
 
-    def heads_as_of(sequence: int) -> list[Head]:
-        return ledger.heads(step.view, start=work.start, end=work.end, generation=work.generation, as_of=sequence)
+    def heads_as_of(work: OnlineWork, sequence: int) -> list[Head]:
+        return ledger.heads(step.view, start=work.start, end=work.end, generation=generation, as_of=sequence)
 
-    new, old = heads_as_of(work.sequence), heads_as_of(work.sequence - 1)
+    new = [head for work in works for head in heads_as_of(work, work.sequence)]
+    old = [head for work in works for head in heads_as_of(work, work.sequence - 1)]
     # Where nothing was replaced, every key has a row at least as new as the range, so older history stays unread.
-    since = work.start if not old else None
-    every = ledger.heads(step.view, start=since, as_of=work.sequence, generation=work.generation)
+    since = min(work.start for work in works) if not old else None
+    every = ledger.heads(step.view, start=since, as_of=as_of, generation=generation)
     query = Query(
         sql=_newest_rows_sql(step),
         relations={
-            "new_rows": backends.published(step, new, features=()),
-            "old_rows": backends.published(step, old, features=()),
-            "every_row": backends.published(step, every),
+            # What was deleted after the horizon was superseded; what superseded it is online, or has work of its own. The
+            # keys of replaced rows that are damaged cannot be known.
+            "new_rows": backends.published(step, _apart(new), features=(), without=_DELETED),
+            "old_rows": backends.published(step, _apart(old), features=(), without=("deleted", "damaged")),
+            "every_row": backends.published(step, every, without=_DELETED),
         },
     )
-    target, codec = _target(backends, step, work), _codec(step)
+    target, codec = online_view(backends, step.view, generation), _codec(step)
     written = 0
     with backends.engine.read(query) as reader:
         for batch in reader:
             gone = batch.filter(pc.is_null(batch[EVENT_TIMESTAMP]))
             kept = batch.filter(pc.is_valid(batch[EVENT_TIMESTAMP]))
-            written += apply_rows(backends.online, target, codec, [kept], work.sequence).written
-            written += apply_tombstones(backends.online, target, codec, pa.Table.from_batches([gone]), work.sequence).written
-    failpoint("online.applied")
-    # Rows of event views stand for themselves; their floor only says that the store has not lost them.
-    backends.online.raise_floor(target, Floor(sequence=work.sequence, end=work.end))
-    failpoint("online.floor")
-    return written
+            written += apply_rows(backends.online, target, codec, [kept], as_of).written
+            written += apply_tombstones(backends.online, target, codec, pa.Table.from_batches([gone]), as_of).written
+    # Rows of event views stand for themselves; their floor only says that the store was filled.
+    return Written(rows=written, floor=Floor(sequence=as_of, end=max(work.end for work in works)))
+
+
+def _apart(heads: Iterable[Head]) -> list[Head]:
+    """Return heads whose ranges are disjoint within each attempt: rows of a file that several of them hold are read once."""
+    ranges: dict[int, list[Head]] = {}
+    for head in sorted(heads, key=lambda head: (head.start, head.end)):
+        earlier = ranges.setdefault(head.attempt, [])
+        if earlier and head.start < earlier[-1].end:
+            earlier[-1] = msgspec.structs.replace(earlier[-1], end=max(earlier[-1].end, head.end))
+        else:
+            earlier.append(head)
+    return [head for merged in ranges.values() for head in merged]
 
 
 def _newest_rows_sql(step: Step) -> str:
@@ -158,5 +212,6 @@ def _codec(step: Step) -> RowCodec:
     return RowCodec(keys=step.keys, features=features)
 
 
-def _target(backends: Backends, step: Step, work: OnlineWork) -> OnlineView:
-    return OnlineView(project=backends.settings.project, view=step.view, generation=work.generation)
+def online_view(backends: Backends, view: str, generation: int) -> OnlineView:
+    """Return how the online store names a copy of a view."""
+    return OnlineView(project=backends.settings.project, view=view, generation=generation)

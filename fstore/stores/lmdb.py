@@ -10,7 +10,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import operator
+import uuid
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -19,6 +21,7 @@ from typing import TypeAlias, TypeVar
 import lmdb
 
 from fstore.errors import (
+    StoreChanged,
     StoreCorrupt,
     StoreError,
     StoreFull,
@@ -28,7 +31,18 @@ from fstore.errors import (
     StoreUnavailable,
 )
 from fstore.stores.lmdb_environment import LOCK, REFUSED, Environment, acquire, identity_of
-from fstore.stores.online import Floor, OnlineView, ViewRows, decode_floor, encode_floor
+from fstore.stores.lmdb_forgetting import delete_rows
+from fstore.stores.online import (
+    Floor,
+    Mark,
+    OnlineView,
+    StoreMark,
+    ViewRows,
+    decode_floor,
+    encode_floor,
+    forgotten_lately,
+    is_forgettable,
+)
 
 Result = TypeVar("Result")
 Work: TypeAlias = "Callable[[lmdb.Transaction[bytes]], Result]"
@@ -58,6 +72,7 @@ class LmdbStore:
             found = transaction.get(self._id_key)
             if found is None:
                 transaction.put(self._id_key, store_id.encode())
+                transaction.put(_meta_key("life", self.project), uuid.uuid4().hex.encode())
             elif found != store_id.encode():
                 raise StoreMismatch(
                     f"the online store at {self.path} has id {found.decode()}, not {store_id}: it belongs to another "
@@ -108,17 +123,56 @@ class LmdbStore:
         """Return the view's floor, or None."""
         return self.read_view(view, ()).floor
 
-    def raise_floor(self, view: OnlineView, floor: Floor) -> None:
-        """Raise the floor in a transaction of its own."""
+    def mark(self, view: OnlineView) -> StoreMark:
+        """Return mark and life from one transaction; a life is the file's, and that of the id in it."""
+
+        def read(transaction: lmdb.Transaction[bytes]) -> StoreMark:
+            self._check_created(transaction)
+            return StoreMark(life=self._life(transaction), ticket=_ticket(transaction, view))
+
+        return self._run(read)
+
+    def raise_floor(self, view: OnlineView, floor: Floor, mark: Mark | None = None) -> None:
+        """Raise floor and mark in a transaction of its own."""
         value, key = encode_floor(floor), _meta_key("floor", view)
 
         def raise_it(transaction: lmdb.Transaction[bytes]) -> None:
             self._check_created(transaction)
+            if mark is not None:
+                if mark.life != self._life(transaction):
+                    raise StoreChanged(view.view)
+                if mark.settled <= _ticket(transaction, view) < mark.ticket:
+                    transaction.put(_meta_key("mark", view), mark.ticket.to_bytes(8, "big"))
             stored = transaction.get(key)
             if stored is None or value[:8] > stored[:8]:
                 transaction.put(key, value)
 
         self._run(raise_it, write=True)
+
+    def forget_rows(self, view: OnlineView, sequence: int, before: datetime | None) -> int:
+        """Look at all rows of a view in transactions of a bounded size; other writers wait for one of these at most."""
+        now, key = datetime.now(UTC), _meta_key("forgotten", view)
+
+        def begin(transaction: lmdb.Transaction[bytes]) -> bytes | None:
+            self._check_created(transaction)
+            if sequence <= 0 or forgotten_lately(decode_floor(transaction.get(key)), sequence, now):
+                return None
+            transaction.put(key, encode_floor(Floor(sequence=sequence, end=now)))
+            return transaction.get(_meta_key("number", view))
+
+        number = self._run(begin, write=True)
+        return 0 if number is None else self._delete(number, lambda row: is_forgettable(row, sequence, before))
+
+    def drop_view(self, view: OnlineView) -> int:
+        """Delete the floor, then the rows."""
+
+        def begin(transaction: lmdb.Transaction[bytes]) -> bytes | None:
+            self._check_created(transaction)
+            transaction.delete(_meta_key("floor", view))
+            return transaction.get(_meta_key("number", view))
+
+        number = self._run(begin, write=True)
+        return 0 if number is None else self._delete(number, lambda _: True)
 
     def close(self) -> None:
         """Release the environment, which closes with its last user in this process."""
@@ -147,15 +201,24 @@ class LmdbStore:
         reached = transaction.get(highest_key, b"")
         if reached < highest:
             transaction.put(highest_key, highest)
+        forgotten = transaction.get(_meta_key("forgotten", view), b"")[:8]
         with transaction.cursor() as cursor:
-            if lowest >= reached:
+            if lowest >= reached and lowest > forgotten:
                 cursor.putmulti(zip(stored_keys, rows, strict=True))
                 return len(rows)
             stored = dict(cursor.getmulti(stored_keys))
             pairs = zip(stored_keys, rows, strict=True)
-            winners = [(key, row) for key, row in pairs if key not in stored or row[:8] > stored[key][:8]]
+            winners = [(key, row) for key, row in pairs if row[:8] > (stored[key][:8] if key in stored else forgotten)]
             cursor.putmulti(winners)
             return len(winners)
+
+    def _life(self, transaction: lmdb.Transaction[bytes]) -> str:
+        device, number = identity_of(self.path) or (0, 0)
+        return f"{device:x}.{number:x}.{transaction.get(_meta_key('life', self.project), b'').decode()}"
+
+    def _delete(self, number: bytes, chosen: Callable[[bytes], bool]) -> int:
+        hashed = (int.from_bytes(number, "big") | _HASHED).to_bytes(len(_META), "big")
+        return delete_rows(partial(self._run, write=True), (number, hashed), chosen)
 
     def _check_created(self, transaction: lmdb.Transaction[bytes]) -> None:
         if transaction.get(self._id_key) is None:
@@ -243,6 +306,10 @@ class LmdbStore:
 def _meta_key(what: str, of: OnlineView | str) -> bytes:
     names = (of,) if isinstance(of, str) else (of.project, of.view, str(of.generation))
     return _META + hashlib.sha256("\0".join((what, *names)).encode()).digest()
+
+
+def _ticket(transaction: lmdb.Transaction[bytes], view: OnlineView) -> int:
+    return int.from_bytes(transaction.get(_meta_key("mark", view), b""), "big")
 
 
 def _view_number(view: OnlineView, transaction: lmdb.Transaction[bytes]) -> bytes:

@@ -3,7 +3,9 @@
 Rows are byte strings from ``fstore.stores.encoding``. Every write is a compare-and-set: a row is kept if and only if its
 sequence is above that of the row already there, atomically per key, whoever else writes. That makes writing safe to repeat
 and safe to run twice at once. A view's floor says up to which publication the store is complete; readers treat rows of
-snapshot views below it as absent. The store knows nothing of features, ttl or which rows ought to be there.
+snapshot views below it as absent. A view's mark is a number that the registry remembers as well: a store that lost its
+latest writes (failover to a lagging replica, an old backup, a flush) has a lower one than the registry. The store knows
+nothing of features, ttl or which rows ought to be there.
 """
 
 from __future__ import annotations
@@ -25,6 +27,9 @@ Item = TypeVar("Item")
 Encoded: TypeAlias = tuple[list[bytes], list[bytes]]
 """Keys and their rows."""
 
+FORGET_EVERY = timedelta(days=1)
+"""How long a store waits before it looks for rows to forget again, which costs a look at all rows of a view."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FLOOR_BYTES = 16
 _WRITE_ROWS = 50_000
@@ -43,6 +48,29 @@ class Floor(msgspec.Struct, frozen=True, kw_only=True):
 
     sequence: int
     end: datetime
+
+
+class StoreMark(msgspec.Struct, frozen=True, kw_only=True):
+    """What the store remembers of a view, and which life it leads.
+
+    ``ticket`` (0: none) is the newest that was given to rows that are there. ``life`` is another one after everything that
+    may lose acknowledged writes: a restart, a failover, a flush, a restored file.
+    """
+
+    life: str
+    ticket: int
+
+
+class Mark(msgspec.Struct, frozen=True, kw_only=True):
+    """A ticket for rows that were written in ``life``.
+
+    The store remembers it if it remembers ``settled``, the newest that counted as acknowledged when this one was issued: a
+    mark that a store lost stays lost, until what was lost is written again.
+    """
+
+    life: str
+    ticket: int
+    settled: int
 
 
 class ViewRows(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,8 +123,28 @@ class OnlineStore(Protocol):
         """Return the view's floor, or None when the store was never filled (or was flushed)."""
         ...
 
-    def raise_floor(self, view: OnlineView, floor: Floor) -> None:
-        """Raise the view's floor; one that is already as high stays. Atomic."""
+    def mark(self, view: OnlineView) -> StoreMark:
+        """Return the view's mark and the store's life at the same moment."""
+        ...
+
+    def raise_floor(self, view: OnlineView, floor: Floor, mark: Mark | None = None) -> None:
+        """Raise the view's floor; one that is already as high stays. Atomic.
+
+        Given a mark, raise the view's mark with it; raises StoreChanged, and neither, when the store leads another life.
+        """
+        ...
+
+    def forget_rows(self, view: OnlineView, sequence: int, before: datetime | None) -> int:
+        """Delete rows up to a sequence that are tombstones or older than an instant (None: tombstones), and return how many.
+
+        From then on a key that has no row takes only rows above that sequence, so no older write brings one back. To be
+        called when everything up to the sequence was written. Safe to repeat and beside writers: each row is deleted only as
+        it was found. Does nothing, and looks at nothing, when it did the same less than a day ago.
+        """
+        ...
+
+    def drop_view(self, view: OnlineView) -> int:
+        """Delete all rows of a view and its floor, and return how many rows."""
         ...
 
     def close(self) -> None:
@@ -148,6 +196,25 @@ def newest_per_key(keys: Sequence[bytes], rows: Sequence[bytes]) -> tuple[Sequen
         if key not in newest or row[:8] >= newest[key][:8]:
             newest[key] = row
     return list(newest), list(newest.values())
+
+
+def is_forgettable(row: bytes, sequence: int, before: datetime | None) -> bool:
+    """Whether a row is not above a sequence, and is a tombstone or older than an instant."""
+    if row_sequence(row) > sequence:
+        return False
+    if row[16:24] == bytes(8):
+        return True
+    return before is not None and int.from_bytes(row[8:16], "big", signed=True) < instant_micros(before)
+
+
+def instant_micros(instant: datetime) -> int:
+    """Return an instant as rows have it: microseconds since 1970."""
+    return (instant - _EPOCH) // timedelta(microseconds=1)
+
+
+def forgotten_lately(mark: Floor | None, sequence: int, now: datetime) -> bool:
+    """Whether rows up to a sequence were forgotten less than a day ago."""
+    return mark is not None and (mark.sequence > sequence or now - mark.end < FORGET_EVERY)
 
 
 def encode_floor(floor: Floor) -> bytes:

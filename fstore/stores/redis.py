@@ -2,20 +2,27 @@
 
 Takes and gives encoded rows by key. Rows lie under ``fstore:<project>:row:<view>:<generation>:<key>``, so that one server
 can serve many projects. Compare-and-set runs inside the server, in a Lua script over 500 keys at a time. Redis acknowledges
-from memory; how durable that is, is its configuration. A server that evicts rows is refused when the store is created.
+from memory; how durable that is, is its configuration, and a mark per view tells afterwards whether something was lost. What
+may pass by itself is tried again for two seconds: every command here may be repeated. A server that evicts rows, and a Redis
+Cluster, are refused when the store is created.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import random
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import partial
 from itertools import groupby
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import urlsplit, urlunsplit
 
 from fstore.errors import (
     SettingsError,
+    StoreChanged,
     StoreError,
     StoreFull,
     StoreMismatch,
@@ -23,7 +30,19 @@ from fstore.errors import (
     StoreReadOnly,
     StoreUnavailable,
 )
-from fstore.stores.online import Floor, OnlineView, ViewRows, decode_floor, encode_floor, newest_per_key
+from fstore.failpoints import failpoint
+from fstore.stores.online import (
+    Floor,
+    Mark,
+    OnlineView,
+    StoreMark,
+    ViewRows,
+    decode_floor,
+    encode_floor,
+    forgotten_lately,
+    instant_micros,
+    newest_per_key,
+)
 
 if TYPE_CHECKING:
     import redis
@@ -31,6 +50,11 @@ if TYPE_CHECKING:
 _KEYS_PER_CALL = 500  # Lua unpacks twice as many arguments, of the 8,000 that it can
 _CALLS_PER_PIPELINE = 10
 _TIMEOUT = 10.0
+_PATIENCE = 2.0
+"""For how many seconds what may pass by itself is tried again; a try of its own takes no longer than the timeout."""
+_FIRST_WAIT, _LONGEST_WAIT = 0.02, 0.5
+
+Result = TypeVar("Result")
 
 # A sequence has 64 bits and Lua's numbers 53, so it is compared in two halves; and not as a string, because Lua compares
 # strings in the server's locale. All rows of a call have the sequence given as its halves.
@@ -38,20 +62,71 @@ _COMPARE_AND_SET = """
 local high, low = tonumber(ARGV[1]), tonumber(ARGV[2])
 local stored = redis.call('MGET', unpack(KEYS))
 local winners, count = {}, 0
-for i = 1, #KEYS do
-  local row = stored[i]
+for i = 2, #KEYS do
+  local row = stored[i] or stored[1]
   local newer = true
   if row then
     local stored_high, stored_low = struct.unpack('>I4I4', row)
     newer = high > stored_high or (high == stored_high and low > stored_low)
   end
   if newer then
-    winners[count + 1], winners[count + 2] = KEYS[i], ARGV[i + 2]
+    winners[count + 1], winners[count + 2] = KEYS[i], ARGV[i + 1]
     count = count + 2
   end
 end
 if count > 0 then redis.call('MSET', unpack(winners, 1, count)) end
 return count / 2
+"""
+
+# A life ends with the server's process (run_id), with its promotion or a failover (master_replid), and with a flush (the
+# random token of the store's creation). Marks and floors are raised in the script that compares it, so nothing lies between.
+_LIFE = """
+local function life()
+  local token = redis.call('GET', KEYS[1])
+  if not token then return nil end
+  local info = redis.call('INFO', 'server') .. redis.call('INFO', 'replication')
+  return string.match(info, 'run_id:(%w+)') .. '.' .. string.match(info, 'master_replid:(%w+)') .. '.' .. token
+end
+"""
+_READ_MARK = _LIFE + "return {life() or false, redis.call('GET', KEYS[2])}"
+_RAISE_MARK = (
+    _LIFE
+    + """
+local function newer(one, other)
+  if not other then return true end
+  local high, low = struct.unpack('>I4I4', one)
+  local other_high, other_low = struct.unpack('>I4I4', other)
+  return high > other_high or (high == other_high and low > other_low)
+end
+local now = life()
+if not now then return 'missing' end
+if now ~= ARGV[1] then return 'changed' end
+local mark = redis.call('GET', KEYS[2])
+local settled = not newer(ARGV[4], mark or string.rep(string.char(0), 8))
+if settled and newer(ARGV[3], mark) then redis.call('SET', KEYS[2], ARGV[3]) end
+if newer(ARGV[2], redis.call('GET', KEYS[3])) then redis.call('SET', KEYS[3], ARGV[2]) end
+return 'raised'
+"""
+)
+# The first key has what was forgotten last; it stands for rows that are not there. Of a row that may be forgotten 24 bytes
+# are looked at: its sequence, its time and its schema, which is 0 for a tombstone.
+_FORGET = """
+local high, low = tonumber(ARGV[1]), tonumber(ARGV[2])
+local before_high, before_low, everything = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5] == '1'
+local count = 0
+for i = 1, #KEYS do
+  local header = redis.call('GETRANGE', KEYS[i], 0, 23)
+  if #header == 24 then
+    local row_high, row_low, time_high, time_low = struct.unpack('>I4I4i4I4', header)
+    local done = row_high < high or (row_high == high and row_low <= low)
+    local old = time_high < before_high or (time_high == before_high and time_low < before_low)
+    local tombstone = string.sub(header, 17, 24) == string.rep(string.char(0), 8)
+    if everything or (done and (old or tombstone)) then
+      count = count + redis.call('UNLINK', KEYS[i])
+    end
+  end
+end
+return count
 """
 _SCRIPT_ID = hashlib.sha1(_COMPARE_AND_SET.encode(), usedforsecurity=False).hexdigest()
 
@@ -69,16 +144,22 @@ class RedisStore:
         self._client = _connect(url)
 
     def create(self, store_id: str) -> None:
-        """Write the id. Raises StoreError when the server is set to evict rows."""
-        with self._errors():
+        """Write the id. Raises StoreError when the server is set to evict rows, or is one of a cluster."""
+
+        def write_id() -> None:
+            if _text(self._client.info("server").get("redis_mode", "")) == "cluster":
+                raise self._cluster()
             policy = _text(self._client.info("memory").get("maxmemory_policy", ""))
             if policy.startswith("allkeys"):
                 raise StoreError(
                     f"{self._where} evicts rows when its memory is full (maxmemory-policy {policy}), and a read would then "
                     "give nulls for them. Set maxmemory-policy to noeviction or to one of the volatile ones."
                 )
+            self._client.set(self._life_key, uuid.uuid4().hex, nx=True)
             self._client.set(self._id_key, store_id.encode(), nx=True)
-            found = self.store_id()
+
+        self._run(write_id)
+        found = self.store_id()
         if found != store_id:
             raise StoreMismatch(
                 f"{self._where} has id {found}, not {store_id}: it belongs to another registry. Correct "
@@ -87,21 +168,19 @@ class RedisStore:
 
     def store_id(self) -> str | None:
         """Return the id, or None when this project never was in this database or the database was flushed."""
-        with self._errors():
-            found = self._client.get(self._id_key)
+        found = self._run(lambda: self._client.get(self._id_key))
         return None if found is None else _text(found)
 
     def write_rows(self, view: OnlineView, keys: Sequence[bytes], rows: Sequence[bytes]) -> int:
         """Write in pipelines of scripts. An error leaves some of them done, which repeating makes whole."""
         keys, rows = newest_per_key(keys, rows)
         prefix = self._row_prefix(view)
-        with self._errors():
-            self._check_created()
-            pairs = sorted(zip(rows, keys, strict=True)) if _mixed(rows) else zip(rows, keys, strict=True)
-            return sum(
-                self._write(sequence, [(prefix + key, row) for row, key in group])
-                for sequence, group in groupby(pairs, key=lambda pair: pair[0][:8])
-            )
+        self._run(self._check_created)
+        pairs = sorted(zip(rows, keys, strict=True)) if _mixed(rows) else zip(rows, keys, strict=True)
+        return sum(
+            self._write(sequence, [(prefix + key, row) for row, key in group], self._forgotten_key(view))
+            for sequence, group in groupby(pairs, key=lambda pair: pair[0][:8])
+        )
 
     def read_rows(self, view: OnlineView, keys: Sequence[bytes]) -> list[bytes | None]:
         """Return the stored row of each key, or None."""
@@ -110,23 +189,59 @@ class RedisStore:
     def read_view(self, view: OnlineView, keys: Sequence[bytes]) -> ViewRows:
         """Return rows and floor from one MGET, which is atomic."""
         prefix = self._row_prefix(view)
-        with self._errors():
-            values = self._values([self._id_key, self._floor_key(view), *(prefix + key for key in keys)])
+        values = self._values([self._id_key, self._floor_key(view), *(prefix + key for key in keys)])
         if values[0] is None:
             raise self._missing()
         return ViewRows(floor=decode_floor(values[1]), rows=values[2:])
 
     def floor(self, view: OnlineView) -> Floor | None:
         """Return the view's floor, or None, also when the database was flushed."""
-        with self._errors():
-            return decode_floor(self._values([self._floor_key(view)])[0])
+        return decode_floor(self._values([self._floor_key(view)])[0])
 
-    def raise_floor(self, view: OnlineView, floor: Floor) -> None:
-        """Raise the floor by the same script as rows."""
+    def mark(self, view: OnlineView) -> StoreMark:
+        """Return mark and life from one script, which is atomic."""
+        found: list[object] = self._script(_READ_MARK, [self._life_key, self._mark_key(view)])
+        if found[0] is None:
+            raise self._missing()
+        return StoreMark(life=_text(found[0]), ticket=int.from_bytes(cast("bytes | None", found[1]) or b"", "big"))
+
+    def raise_floor(self, view: OnlineView, floor: Floor, mark: Mark | None = None) -> None:
+        """Raise the floor by the same script as rows, or floor and mark by one of their own."""
         value = encode_floor(floor)
-        with self._errors():
-            self._check_created()
-            self._write(value[:8], [(self._floor_key(view), value)])
+        if mark is None:
+            self._run(self._check_created)
+            self._write(value[:8], [(self._floor_key(view), value)], self._floor_key(view))
+            return
+        numbers = (number.to_bytes(8, "big") for number in (mark.ticket, mark.settled))
+        answer = self._script(
+            _RAISE_MARK, [self._life_key, self._mark_key(view), self._floor_key(view)], mark.life.encode(), value, *numbers
+        )
+        match _text(answer):
+            case "missing":
+                raise self._missing()
+            case "changed":
+                raise StoreChanged(view.view)
+
+    def forget_rows(self, view: OnlineView, sequence: int, before: datetime | None) -> int:
+        """Find the rows by SCAN, and let the server compare and delete them, a few hundred at a time."""
+        now, key = datetime.now(UTC), self._forgotten_key(view)
+        value = encode_floor(Floor(sequence=sequence, end=now))
+        self._run(self._check_created)
+        mark = decode_floor(self._values([key])[0])
+        if sequence <= 0 or forgotten_lately(mark, sequence, now):
+            return 0
+        if mark is not None and mark.sequence == sequence:
+            self._run(lambda: self._client.set(key, value))
+        elif not self._write(value[:8], [(key, value)], key):
+            return 0  # somebody else has forgotten more
+        oldest = -(1 << 63) if before is None else instant_micros(before)
+        return self._forget(view, [sequence >> 32, sequence & 0xFFFFFFFF, oldest >> 32, oldest & 0xFFFFFFFF, 0])
+
+    def drop_view(self, view: OnlineView) -> int:
+        """Delete the floor, then the rows."""
+        self._run(self._check_created)
+        self._run(lambda: self._client.delete(self._floor_key(view)))
+        return self._forget(view, [0, 0, 0, 0, 1])
 
     def close(self) -> None:
         """Close the connections; the next use opens new ones."""
@@ -139,14 +254,24 @@ class RedisStore:
     def _id_key(self) -> bytes:
         return f"fstore:{self.project}:id".encode()
 
+    @property
+    def _life_key(self) -> bytes:
+        return f"fstore:{self.project}:life".encode()
+
+    def _mark_key(self, view: OnlineView) -> bytes:
+        return f"fstore:{view.project}:mark:{view.view}:{view.generation}".encode()
+
     def _floor_key(self, view: OnlineView) -> bytes:
         return f"fstore:{view.project}:floor:{view.view}:{view.generation}".encode()
+
+    def _forgotten_key(self, view: OnlineView) -> bytes:
+        return f"fstore:{view.project}:forgotten:{view.view}:{view.generation}".encode()
 
     def _row_prefix(self, view: OnlineView) -> bytes:
         return f"fstore:{view.project}:row:{view.view}:{view.generation}:".encode()
 
     def _values(self, keys: list[bytes]) -> list[bytes | None]:
-        return cast("list[bytes | None]", self._client.mget(keys))
+        return cast("list[bytes | None]", self._run(lambda: self._client.mget(keys)))
 
     def _check_created(self) -> None:
         if not self._client.exists(self._id_key):
@@ -158,55 +283,96 @@ class RedisStore:
             "flushed. Run `fstore apply` to create it, or correct FSTORE_ONLINE_URL."
         )
 
-    def _write(self, sequence: bytes, pairs: list[tuple[bytes, bytes]]) -> int:
-        """Put the pairs, all of one sequence, that are newer than what is there."""
+    def _forget(self, view: OnlineView, arguments: list[int]) -> int:
+        """Run the script that forgets over all rows of a view."""
+        deleted, cursor = 0, 0
+        texts = [str(argument).encode() for argument in arguments]
+        pattern = self._row_prefix(view) + b"*"
+        while True:
+            cursor, keys = self._run(partial(self._client.scan, cursor, match=pattern, count=_KEYS_PER_CALL))
+            for start in range(0, len(keys), _KEYS_PER_CALL):
+                some = cast("list[bytes]", keys[start : start + _KEYS_PER_CALL])
+                deleted += int(self._script(_FORGET, some, *texts))
+                failpoint("online.forgotten")
+            if not cursor:
+                return deleted
+
+    def _write(self, sequence: bytes, pairs: list[tuple[bytes, bytes]], forgotten: bytes) -> int:
+        """Put the pairs, all of one sequence, that are newer than what is there or was forgotten."""
         halves = [int.from_bytes(sequence[:4], "big"), int.from_bytes(sequence[4:], "big")]
         per_pipeline = _KEYS_PER_CALL * _CALLS_PER_PIPELINE
         parts = [pairs[start : start + per_pipeline] for start in range(0, len(pairs), per_pipeline)]
-        return sum(self._send(halves, part) for part in parts)
+        return sum(self._run(partial(self._send, halves, part, forgotten)) for part in parts)
 
-    def _send(self, halves: list[int], pairs: list[tuple[bytes, bytes]]) -> int:
+    def _script(self, script: str, keys: Sequence[bytes], *arguments: bytes) -> Any:
+        return self._run(lambda: self._client.eval(script, len(keys), *keys, *arguments))
+
+    def _send(self, halves: list[int], pairs: list[tuple[bytes, bytes]], forgotten: bytes) -> int:
         from redis.exceptions import NoScriptError  # noqa: PLC0415 (an optional dependency)
 
         for _ in range(2):
             with self._client.pipeline(transaction=False) as pipeline:
                 for start in range(0, len(pairs), _KEYS_PER_CALL):
                     keys, rows = zip(*pairs[start : start + _KEYS_PER_CALL], strict=True)
-                    pipeline.evalsha(_SCRIPT_ID, len(keys), *keys, *halves, *rows)
+                    pipeline.evalsha(_SCRIPT_ID, len(keys) + 1, forgotten, *keys, *halves, *rows)
                 try:
                     return sum(pipeline.execute())
                 except NoScriptError:
                     self._client.script_load(_COMPARE_AND_SET)
         raise StoreUnavailable(f"{self._where} forgets its scripts at once: another client keeps flushing them")
 
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        """Turn what redis-py raises into the store's errors."""
+    def _run(self, work: Callable[[], Result]) -> Result:
+        """Do what may be repeated, again while it fails in a way that may pass, and give the store's error otherwise."""
         from redis import exceptions  # noqa: PLC0415 (an optional dependency)
 
-        try:
-            yield
-        except (exceptions.RedisError, OSError) as error:
-            raise self._error(error) from error
+        began, wait = time.monotonic(), _FIRST_WAIT
+        while True:
+            try:
+                return work()
+            except (exceptions.RedisError, OSError) as cause:
+                error, passing = self._classify(cause)
+                wait = min(2 * wait, _LONGEST_WAIT) * random.uniform(0.5, 1.0)  # noqa: S311 (so that clients spread out)
+                if not passing or time.monotonic() + wait > began + _PATIENCE:
+                    raise error from cause
+                if isinstance(error, StoreReadOnly):
+                    self._client.connection_pool.disconnect()  # the name may lead to the new primary by now
+            time.sleep(wait)
 
-    def _error(self, error: Exception) -> StoreError:
+    def _classify(self, error: Exception) -> tuple[StoreError, bool]:
+        """Return the store's error for what redis-py raised, and whether trying again at once is of use.
+
+        The table of them is in docs/reference/online-stores.md.
+        """
         from redis import exceptions  # noqa: PLC0415 (an optional dependency)
 
         # A pipeline's error begins with the command, keys included, which are nobody's business; a script's names its line.
         reason = f"{type(error).__name__}: {str(error).rpartition(' caused error: ')[2]}"
         if isinstance(error, exceptions.ReadOnlyError) or "READONLY" in reason:
-            return StoreReadOnly(f"{self._where} refuses writes: it is a replica. FSTORE_ONLINE_URL must name the primary.")
+            refused = f"{self._where} refuses writes: it is a replica. FSTORE_ONLINE_URL must name the primary."
+            return StoreReadOnly(refused, passing=True), True
         if isinstance(error, exceptions.OutOfMemoryError) or "OOM command not allowed" in reason:
-            return StoreFull(f"{self._where} is out of memory. Raise its maxmemory; then this can be repeated.")
+            return StoreFull(f"{self._where} is out of memory. Raise its maxmemory; then this can be repeated."), False
         if isinstance(error, (exceptions.AuthenticationError, exceptions.AuthorizationError, exceptions.NoPermissionError)):
-            return StoreError(f"{self._where} does not let this user in ({reason}): correct user or password in the URL")
-        passing = isinstance(error, (exceptions.ClusterDownError, exceptions.TryAgainError))
+            return StoreError(
+                f"{self._where} does not let this user in ({reason}): correct user or password in the URL"
+            ), False
+        if isinstance(error, (exceptions.AskError, exceptions.MovedError, exceptions.ClusterCrossSlotError)):
+            return self._cluster(), False
+        unavailable = StoreUnavailable(f"{self._where} cannot be reached now: {reason}")
+        # A server that is loading, down as a cluster or without its primary is reached by a ResponseError or a connection's.
+        passing = isinstance(error, (exceptions.ClusterDownError, exceptions.TryAgainError, exceptions.MasterDownError))
         if isinstance(error, exceptions.ResponseError) and not passing and not any(word in reason for word in _PASSING):
-            return StoreError(f"{self._where} refused a command: {reason}")
-        return StoreUnavailable(f"{self._where} cannot be reached now: {reason}")
+            return StoreError(f"{self._where} refused a command: {reason}"), False
+        return unavailable, True
+
+    def _cluster(self) -> StoreError:
+        return StoreError(
+            f"{self._where} is a node of a Redis Cluster, which spreads keys over servers: a view's rows and floor could "
+            "then not be read at one moment. FSTORE_ONLINE_URL must name a single primary (with replicas, if you like)."
+        )
 
 
-_PASSING = ("BUSY", "MISCONF", "NOREPLICAS")
+_PASSING = ("BUSY", "MISCONF", "NOREPLICAS", "LOADING", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN")
 """Codes in replies that are about the server's state now, and not about the command."""
 
 
@@ -222,12 +388,16 @@ def masked_url(url: str) -> str:
 def _connect(url: str) -> redis.Redis:
     try:
         import redis  # noqa: PLC0415 (an optional dependency)
+        from redis.backoff import NoBackoff  # noqa: PLC0415
+        from redis.retry import Retry  # noqa: PLC0415
     except ImportError:
         raise SettingsError(
             f"the online store at {masked_url(url)} needs redis-py, which is not installed: pip install 'fstore[redis]'"
         ) from None
     try:
-        pool = redis.ConnectionPool.from_url(url, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT)
+        pool = redis.ConnectionPool.from_url(
+            url, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT, retry=Retry(NoBackoff(), 0)
+        )
     except ValueError as error:
         raise SettingsError(f"{masked_url(url)} is not a Redis URL: {error}") from None
     return redis.Redis.from_pool(pool)

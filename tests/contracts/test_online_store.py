@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from fstore.errors import StoreMismatch, StoreMissing
+from fstore.errors import StoreChanged, StoreMismatch, StoreMissing
 from fstore.stores.encoding import RowCodec
-from fstore.stores.online import AppliedRows, Floor, OnlineStore, OnlineView, apply_rows, apply_tombstones
+from fstore.stores.online import AppliedRows, Floor, Mark, OnlineStore, OnlineView, apply_rows, apply_tombstones
 from fstore.types import Column
 from tests.contracts.online_writers import KEYS, VIEW, open_store, race, race_rows, row, write_until_killed
 
@@ -52,6 +52,8 @@ def test_a_store_that_was_never_created_says_so(url: str) -> None:
         lambda: store.read_view(VIEW, []),
         lambda: store.write_rows(VIEW, [b"a"], [row(1)]),
         lambda: store.raise_floor(VIEW, Floor(sequence=1, end=NOON)),
+        lambda: store.raise_floor(VIEW, Floor(sequence=1, end=NOON), Mark(life="", ticket=1, settled=0)),
+        lambda: store.mark(VIEW),
     ):
         with pytest.raises(
             StoreMissing, match=r"^there is no online store of project 'shop' at .*`fstore apply` to create it"
@@ -371,3 +373,87 @@ def test_an_error_in_the_middle_of_a_publication_is_raised(store: OnlineStore) -
     with pytest.raises(ConnectionError, match="the source went away"):
         apply_rows(store, VIEW, CODEC, batches(), 1)
     assert apply_rows(store, VIEW, CODEC, [_publication(range(60_000), 1)], 1).written >= 10_000
+
+
+# -- forgetting ----------------------------------------------------------------------------------------------------------
+
+
+def stamped(sequence: int, instant: datetime, text: bytes = b"x") -> bytes:
+    """A row of an event view: sequence, time, a schema that is not 0, and a value."""
+    micros = int(instant.timestamp() * 1_000_000)
+    return sequence.to_bytes(8, "big") + micros.to_bytes(8, "big", signed=True) + b"\1" * 8 + text
+
+
+def test_old_rows_and_tombstones_are_forgotten(store: OnlineStore) -> None:
+    hour = timedelta(hours=1)
+    rows = {
+        b"old": stamped(3, NOON - hour), b"new": stamped(3, NOON), b"gone": (4).to_bytes(8, "big") + bytes(16),
+        b"unfinished": stamped(6, NOON - hour), b"x" * 600: stamped(2, NOON - hour),
+    }  # fmt: skip
+    store.write_rows(VIEW, list(rows), list(rows.values()))
+    store.write_rows(OTHER, [b"old"], [rows[b"old"]])
+    assert store.forget_rows(VIEW, 5, NOON) == 3
+    assert store.read_rows(VIEW, list(rows)) == [None, rows[b"new"], None, rows[b"unfinished"], None]
+    assert store.read_rows(OTHER, [b"old"]) == [rows[b"old"]]
+    assert store.forget_rows(VIEW, 9, NOON + hour) == 0, "it looked at everything a moment ago"
+
+
+def test_no_older_write_brings_back_what_was_forgotten(store: OnlineStore) -> None:
+    tombstone, late = (4).to_bytes(8, "big") + bytes(16), stamped(3, NOON)
+    store.write_rows(VIEW, [b"a"], [tombstone])
+    assert store.forget_rows(VIEW, 5, None) == 1
+    assert store.write_rows(VIEW, [b"a", b"b"], [late, late]) == 0, "a zombie applies what everybody has applied"
+    assert store.read_rows(VIEW, [b"a", b"b"]) == [None, None]
+    assert store.write_rows(VIEW, [b"a"], [stamped(6, NOON)]) == 1
+
+
+def test_a_dropped_view_has_no_rows_and_no_floor(store: OnlineStore) -> None:
+    for view in (VIEW, OTHER):
+        store.write_rows(view, KEYS, [stamped(1, NOON)] * len(KEYS))
+        store.raise_floor(view, Floor(sequence=1, end=NOON))
+    assert store.drop_view(VIEW) == len(KEYS)
+    assert (store.floor(VIEW), set(store.read_rows(VIEW, KEYS))) == (None, {None})
+    assert (store.floor(OTHER), len(set(store.read_rows(OTHER, KEYS)))) == (Floor(sequence=1, end=NOON), 1)
+    assert store.drop_view(VIEW) == 0
+
+
+# -- marks -------------------------------------------------------------------------------------------------------------
+
+
+def floor_at(sequence: int) -> Floor:
+    return Floor(sequence=sequence, end=NOON)
+
+
+def test_a_mark_is_raised_with_its_floor_and_never_lowered(store: OnlineStore) -> None:
+    life = store.mark(VIEW).life
+    assert store.mark(VIEW).ticket == 0
+    store.raise_floor(VIEW, floor_at(5), Mark(life=life, ticket=2, settled=0))
+    assert (store.mark(VIEW).ticket, store.floor(VIEW)) == (2, floor_at(5))
+    store.raise_floor(VIEW, floor_at(4), Mark(life=life, ticket=1, settled=0))
+    assert (store.mark(VIEW).ticket, store.floor(VIEW)) == (2, floor_at(5))
+    store.raise_floor(VIEW, floor_at(6), Mark(life=life, ticket=2**60, settled=2))
+    assert (store.mark(VIEW).ticket, store.floor(VIEW)) == (2**60, floor_at(6))
+    assert store.mark(OTHER).ticket == 0
+
+
+def test_a_mark_that_the_store_lost_stays_lost_while_the_floor_rises(store: OnlineStore) -> None:
+    life = store.mark(VIEW).life
+    store.raise_floor(VIEW, floor_at(5), Mark(life=life, ticket=2, settled=0))
+    store.raise_floor(VIEW, floor_at(6), Mark(life=life, ticket=9, settled=3))
+    assert (store.mark(VIEW).ticket, store.floor(VIEW)) == (2, floor_at(6))
+
+
+def test_nothing_is_raised_in_another_life(store: OnlineStore) -> None:
+    with pytest.raises(StoreChanged, match=r"^the online store restarted, failed over or was flushed while view 'user_"):
+        store.raise_floor(VIEW, floor_at(5), Mark(life="another", ticket=2, settled=0))
+    assert (store.mark(VIEW).ticket, store.floor(VIEW)) == (0, None)
+
+
+def test_a_life_lasts_as_long_as_the_store(store: OnlineStore, url: str) -> None:
+    life = store.mark(VIEW).life
+    store.write_rows(VIEW, [b"a"], [row(1)])
+    store.create("id-1")
+    store.close()
+    again = open_store(url)
+    assert again.mark(OTHER).life == life
+    again.close()

@@ -42,7 +42,8 @@ def test_keys_are_readable_and_apart_by_project(store: RedisStore, redis_databas
     store.raise_floor(VIEW, Floor(sequence=1, end=NOON))
     with redis.Redis.from_url(redis_database) as client:
         assert sorted(client.keys("*")) == [
-            b"fstore:shop:floor:user_purchases:1", b"fstore:shop:id", b"fstore:shop:row:user_purchases:1:u1",
+            b"fstore:shop:floor:user_purchases:1", b"fstore:shop:id", b"fstore:shop:life",
+            b"fstore:shop:row:user_purchases:1:u1",
         ]  # fmt: skip
     other = RedisStore(redis_database, "bank")
     assert other.store_id() is None

@@ -362,10 +362,26 @@ def upgrade() -> None:  # noqa: PLR0915  (one statement per table and index)
         sa.Column("start_at", INSTANT, nullable=False),
         sa.Column("end_at", INSTANT, nullable=False),
         sa.Column("schema_id", sa.String(), nullable=False),
+        sa.Column("checksum", sa.String(), comment="SHA-256 of its bytes when it was written; null: not known"),
         sa.ForeignKeyConstraint(["attempt_id"], ["attempts.id"], name="fk_data_files_attempt_id_attempts"),
         sa.PrimaryKeyConstraint("attempt_id", "position", name="pk_data_files"),
     )
     op.create_index("ix_data_files_path", "data_files", ["project", "path"])
+    op.create_table(
+        "online_marks",
+        sa.Column("project", sa.String(), nullable=False),
+        sa.Column("view", sa.String(), nullable=False),
+        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column(
+            "life", sa.String(), nullable=False,
+            comment="the online store's when it was last written: what another one began cannot be settled",
+        ),
+        sa.Column("entered", sa.BigInteger(), nullable=False, comment="the newest ticket when that life was first seen"),
+        sa.Column("issued", sa.BigInteger(), nullable=False, comment="the newest ticket"),
+        sa.Column("settled", sa.BigInteger(), nullable=False, comment="the newest ticket that the store has acknowledged"),
+        sa.ForeignKeyConstraint(["project"], ["projects.project"], name="fk_online_marks_project_projects"),
+        sa.PrimaryKeyConstraint("project", "view", "generation", name="pk_online_marks"),
+    )  # fmt: skip
     op.create_table(
         "outbox",
         sa.Column("id", BIG_ID, autoincrement=True, nullable=False),
@@ -381,6 +397,7 @@ def upgrade() -> None:  # noqa: PLR0915  (one statement per table and index)
         sa.Column("tries", sa.Integer(), nullable=False),
         sa.Column("last_error", sa.String()),
         sa.Column("done_at", INSTANT),
+        sa.Column("ticket", sa.BigInteger(), comment="of its rows in the online store; null: pending, or superseded"),
         sa.ForeignKeyConstraint(["attempt_id"], ["attempts.id"], name="fk_outbox_attempt_id_attempts"),
         sa.ForeignKeyConstraint(["project"], ["projects.project"], name="fk_outbox_project_projects"),
         sa.PrimaryKeyConstraint("id", name="pk_outbox"),
@@ -441,10 +458,70 @@ def upgrade() -> None:  # noqa: PLR0915  (one statement per table and index)
         sa.Column("old_services", sa.JSON(), nullable=False, comment="feature services that the flip replaced"),
         sa.Column("flipped_at", INSTANT, nullable=False),
         sa.Column("rolled_back_at", INSTANT),
+        sa.Column(
+            "sequence", sa.BigInteger(), nullable=False, comment="readers as of this one and later ones see the new one"
+        ),
+        sa.Column("rolled_back_sequence", sa.BigInteger(), comment="and as of this one the old one again"),
         sa.ForeignKeyConstraint(["project"], ["projects.project"], name="fk_flips_project_projects"),
         sa.PrimaryKeyConstraint("project", "version", "view", name="pk_flips"),
     )
     op.create_index("ix_flips_view", "flips", ["project", "view", "version"])
+    op.create_table(
+        "snapshot_pins",
+        sa.Column("project", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("sequence", sa.BigInteger(), nullable=False, comment="everything stays readable as of it"),
+        sa.Column("until_at", INSTANT, nullable=False, comment="from then on the pin keeps nothing"),
+        sa.Column("created_at", INSTANT, nullable=False),
+        sa.ForeignKeyConstraint(["project"], ["projects.project"], name="fk_snapshot_pins_project_projects"),
+        sa.PrimaryKeyConstraint("project", "name", name="pk_snapshot_pins"),
+    )
+    op.create_table(
+        "retired_attempts",
+        sa.Column("project", sa.String(), nullable=False),
+        sa.Column("attempt_id", BIG_ID, nullable=False),
+        sa.Column("view", sa.String(), nullable=False),
+        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column(
+            "reason", sa.String(), nullable=False, comment="superseded, unreachable (its whole generation is) or overtaken"
+        ),
+        sa.Column("first_sequence", sa.BigInteger(), nullable=False, comment="readers as of this one and later ones saw it"),
+        sa.Column("gone_sequence", sa.BigInteger(), nullable=False, comment="readers as of this one do not see it any more"),
+        sa.Column("superseded_at", INSTANT, comment="when the last of it was superseded, or became unreachable"),
+        sa.Column("retired_at", INSTANT, nullable=False, comment="from then on reads are refused"),
+        sa.Column("deleted_at", INSTANT, comment="when its files were gone; null: not yet"),
+        sa.ForeignKeyConstraint(["attempt_id"], ["attempts.id"], name="fk_retired_attempts_attempt_id_attempts"),
+        sa.PrimaryKeyConstraint("attempt_id", name="pk_retired_attempts"),
+    )
+    op.create_index("ix_retired_attempts_view", "retired_attempts", ["project", "view", "generation"])
+    op.create_index("ix_retired_attempts_pending", "retired_attempts", ["project", "deleted_at"])
+    op.create_table(
+        "unreachable_generations",
+        sa.Column("project", sa.String(), nullable=False),
+        sa.Column("view", sa.String(), nullable=False),
+        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("sequence", sa.BigInteger(), nullable=False, comment="the newest of the project when that was found"),
+        sa.Column("since", INSTANT, nullable=False, comment="when that was found"),
+        sa.Column("swept_at", INSTANT, comment="when its files and its online rows were gone; null: not yet"),
+        sa.ForeignKeyConstraint(["project"], ["projects.project"], name="fk_unreachable_generations_project_projects"),
+        sa.PrimaryKeyConstraint("project", "view", "generation", name="pk_unreachable_generations"),
+    )
+    op.create_table(
+        "damaged_files",
+        sa.Column("project", sa.String(), nullable=False),
+        sa.Column("attempt_id", BIG_ID, nullable=False),
+        sa.Column("path", sa.String(), nullable=False),
+        sa.Column(
+            "problem",
+            sa.String(),
+            nullable=False,
+            comment="missing, or changed: its bytes are not those that were written",
+        ),
+        sa.Column("found_at", INSTANT, nullable=False),
+        sa.ForeignKeyConstraint(["attempt_id"], ["attempts.id"], name="fk_damaged_files_attempt_id_attempts"),
+        sa.PrimaryKeyConstraint("attempt_id", "path", name="pk_damaged_files"),
+    )
+    op.create_index("ix_damaged_files_project", "damaged_files", ["project"])
     op.create_table(
         "observed_sources",
         sa.Column("project", sa.String(), nullable=False),
@@ -509,6 +586,13 @@ def downgrade() -> None:  # noqa: PLR0915
     op.drop_table("source_changes")
     op.drop_table("observed_files")
     op.drop_table("observed_sources")
+    op.drop_index("ix_damaged_files_project", table_name="damaged_files")
+    op.drop_table("damaged_files")
+    op.drop_table("unreachable_generations")
+    op.drop_index("ix_retired_attempts_pending", table_name="retired_attempts")
+    op.drop_index("ix_retired_attempts_view", table_name="retired_attempts")
+    op.drop_table("retired_attempts")
+    op.drop_table("snapshot_pins")
     op.drop_index("ix_flips_view", table_name="flips")
     op.drop_table("flips")
     op.drop_index("ix_overlay_views_view", table_name="overlay_views")
@@ -560,6 +644,6 @@ def downgrade() -> None:  # noqa: PLR0915
     op.drop_table("attempts")
     op.drop_index("ix_batches_run", table_name="batches")
     op.drop_table("batches")
-    op.drop_table("projects")
     op.drop_index("ix_commits_entered_at", table_name="commits")
     op.drop_table("commits")
+    op.drop_table("projects")
