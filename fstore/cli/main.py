@@ -28,6 +28,12 @@ app = typer.Typer(
 environments = typer.Typer(help="Development environments: list them, or drop one.", no_args_is_help=True)
 app.add_typer(environments, name="env")
 
+registry_app = typer.Typer(help="The registry: bring its schema up to date, back it up, restore it.", no_args_is_help=True)
+app.add_typer(registry_app, name="registry")
+
+pins = typer.Typer(help="Moments that stay readable: pin one, list them, drop one.", no_args_is_help=True)
+app.add_typer(pins, name="pin")
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 Select = Annotated[
     list[str] | None,
@@ -198,6 +204,56 @@ def repair(
 
 
 @app.command()
+def verify(
+    views: Annotated[list[str] | None, typer.Argument(help="Views by name; all, and their tiles, by default.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Also what is superseded and not deleted yet.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Compare published files with their checksums, and record which are damaged, so that repair computes them again.
+
+    Exit code 1 when a file is damaged or missing.
+    """
+    from fstore.cli.verify import verify_project
+
+    raise typer.Exit(verify_project(views or [], everything=everything, as_json=as_json))
+
+
+@pins.command("add")
+def pin_add(
+    name: Annotated[str, typer.Argument(help="What it is called; a pin of that name is replaced.")],
+    until: Annotated[str, typer.Option(help="An instant, or a duration from now such as 90d.")],
+    as_of: Annotated[str | None, typer.Option(help="A sequence or an instant; now by default.")] = None,
+    manifest: Annotated[
+        Path | None, typer.Option(help="What a training frame needs: its Parquet file, or its manifest as JSON.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Keep everything readable as of a moment, until an instant."""
+    from fstore.cli.pins import add_pin
+
+    add_pin(name, until, as_of, manifest, as_json=as_json)
+
+
+@pins.command("list")
+def pin_list(as_json: Json = False) -> None:
+    """Show all pins."""
+    from fstore.cli.pins import list_pins
+
+    list_pins(as_json=as_json)
+
+
+@pins.command("drop")
+def pin_drop(
+    name: Annotated[str, typer.Argument(help="The pin's name.")],
+    as_json: Json = False,
+) -> None:
+    """Drop a pin; the next sweep deletes what it alone kept."""
+    from fstore.cli.pins import drop_pin
+
+    drop_pin(name, as_json=as_json)
+
+
+@app.command()
 def maintain(
     resend: Annotated[
         bool, typer.Option(help="Send lineage events again that the OpenLineage backend had refused.")
@@ -244,6 +300,42 @@ def doctor(as_json: Json = False) -> None:
     from fstore.cli.doctor import run_doctor
 
     raise typer.Exit(run_doctor(as_json=as_json))
+
+
+@registry_app.command("upgrade")
+def registry_upgrade(as_json: Json = False) -> None:
+    """Bring the registry's schema up to date; stop every process of an older fstore before."""
+    from fstore.cli.registry import upgrade_registry
+
+    upgrade_registry(as_json=as_json)
+
+
+@registry_app.command("backup")
+def registry_backup(
+    path: Annotated[Path, typer.Argument(help="The file to write; it must not exist.")], as_json: Json = False
+) -> None:
+    """Write the whole registry to one file, while others go on."""
+    from fstore.cli.registry import back_up_registry
+
+    back_up_registry(path, as_json=as_json)
+
+
+@registry_app.command("restore")
+def registry_restore(
+    path: Annotated[Path | None, typer.Argument(help="The backup; none to adopt what was restored before.")] = None,
+    replace: Annotated[
+        list[str] | None, typer.Option(help="A project that is in the registry now, and to be replaced.")
+    ] = None,
+    *,
+    adopt: Annotated[
+        bool, typer.Option(help="Raise the registry above all that this project's stores hold, and make them its own.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Put a backup in the place of the registry, all of it or nothing. Its stores refuse to be written until --adopt."""
+    from fstore.cli.registry import restore_registry
+
+    restore_registry(path, replace or [], adopt=adopt, as_json=as_json)
 
 
 def _use(environment: str | None) -> None:

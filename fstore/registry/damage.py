@@ -7,7 +7,7 @@ until newer publications hold them.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -69,20 +69,33 @@ def damaged_intervals(database: Database, connection: Connection, view: str, gen
     return sorted(found)
 
 
+def without_ranges(spans: Iterable[Interval], ranges: Sequence[Interval]) -> list[Interval]:
+    """Return what is left of spans without ranges."""
+    left = list(spans)
+    for gone in ranges:
+        left = [
+            Interval(start, end)
+            for span in left
+            for start, end in ((span.start, min(span.end, gone.start)), (max(span.start, gone.end), span.end))
+            if start < end
+        ]
+    return left
+
+
 def damaged_ranges(
     database: Database, connection: Connection, view: str | None, generation: int | None
 ) -> dict[int, list[Interval]]:
     """Return, per attempt, the ranges of its files that are damaged or deleted; None: of any view and generation."""
     d, f, r, log = damaged_files.c, data_files.c, retired_attempts.c, publications.c
-    mine = sa.select(log.attempt_id).where(log.project == database.project)
-    if view is not None:
-        mine = mine.where(log.view == view, log.generation == generation)
     damaged = sa.and_(d.attempt_id == f.attempt_id, d.path == f.path)
-    queries = [
-        sa.select(f.attempt_id, f.start_at, f.end_at)
-        .select_from(data_files.join(damaged_files, damaged))
-        .where(d.project == database.project, f.attempt_id.in_(mine))
-    ]
+    files = sa.select(f.attempt_id, f.start_at, f.end_at).select_from(data_files.join(damaged_files, damaged))
+    files = files.where(d.project == database.project)
+    if view is not None:
+        mine = sa.select(log.attempt_id).where(
+            log.project == database.project, log.view == view, log.generation == generation
+        )
+        files = files.where(f.attempt_id.in_(mine))
+    queries = [files]
     if view is not None:
         queries.append(
             sa.select(f.attempt_id, f.start_at, f.end_at)

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from fstore.interval import Interval, aligned_out, merge_intervals
-from fstore.plan.tile_step import TILES_GENERATION, TileStep, decode_tile_step, encode_tile_step
+from fstore.plan.tile_step import TILES_GENERATION, TILES_PREFIX, TileStep, decode_tile_step, encode_tile_step
 from fstore.registry.attempts import (
     lock_attempt,
     read_files,
@@ -30,6 +30,7 @@ from fstore.registry.attempts import (
     write_sources,
 )
 from fstore.registry.batches import insert_batch, refuse_fenced
+from fstore.registry.damage import damaged_ranges, without_ranges
 from fstore.registry.database import BATCH, Database, repeated
 from fstore.registry.overlay import overlay
 from fstore.registry.publishing import lock_project, next_publications
@@ -138,6 +139,27 @@ class TileLedger:
             files = read_files(self._database, connection, {head.attempt for each in heads.values() for head in each})
         return TileHeads(heads=heads, files=files, sequence=sequence)
 
+    def files(self, *, everything: bool = False) -> list[tuple[int, DataFile]]:
+        """Return the files of what is seen of all data sets, with their attempts; with ``everything`` of all attempts."""
+        log, database = publications.c, self._database
+        with database.reading() as connection:
+            rows = connection.execute(
+                sa.select(log.view, log.start_at, log.end_at, log.sequence, log.attempt_id).where(
+                    log.project == database.project, log.view.startswith(TILES_PREFIX)
+                )
+            ).all()
+            datasets: dict[str, list[tuple[tuple[datetime, datetime], int, int]]] = {}
+            for row in rows:
+                entry = ((row.start_at, row.end_at), row.sequence, row.attempt_id)
+                datasets.setdefault(row.view, []).append(entry)
+            ids = {
+                each[index][2]
+                for each in datasets.values()
+                for _, _, index in overlay([entry[0] for entry in each], [entry[1] for entry in each])
+            }
+            found = read_files(database, connection, {row.attempt_id for row in rows} if everything else ids)
+        return [(attempt, file) for attempt, files in sorted(found.items()) for file in files]
+
 
 class TileHeads(msgspec.Struct, frozen=True, kw_only=True):
     """What is seen of data sets of tiles at one moment: heads per data set, ascending, and the files of their attempts."""
@@ -167,11 +189,13 @@ def read_tile_heads(
         ):  # fmt: skip
             rows.setdefault(row.view, []).append((row.start_at, row.end_at, row.sequence, row.attempt_id))
     known = _known_changes(connection, {row[3] for each in rows.values() for row in each})
+    damaged = damaged_ranges(database, connection, None, None)  # which are made again, as if they had never been
     for dataset, entries in rows.items():
         seen = overlay([(start, end) for start, end, _, _ in entries], [sequence for _, _, sequence, _ in entries])
         for start, end, index in seen:
-            for span in _clip(Interval(start, end), asked[dataset]):
-                _, _, sequence, attempt = entries[index]
+            _, _, sequence, attempt = entries[index]
+            spans = _clip(Interval(start, end), asked[dataset])
+            for span in without_ranges(spans, damaged[attempt]) if attempt in damaged else spans:
                 found[dataset].append(
                     TileHead(
                         start=span.start, end=span.end, sequence=sequence, attempt=attempt, known=known.get(attempt, {})

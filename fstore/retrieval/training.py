@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fstore.definitions.references import ON_DEMAND
-from fstore.errors import SettingsError
+from fstore.errors import RetrievalError, SettingsError
 from fstore.interval import format_instant
 from fstore.retrieval.point_in_time import ViewReport
 
@@ -75,6 +75,18 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     def from_json(cls, text: str | bytes) -> Manifest:
         """Return the manifest that :meth:`to_json` wrote."""
         return msgspec.json.decode(text, type=cls)
+
+
+def read_manifest(path: str | Path) -> Manifest:
+    """Return the manifest of a frame's Parquet file, or of a JSON file. Raises RetrievalError."""
+    file = Path(path)
+    try:
+        if file.suffix == ".parquet":
+            metadata = pq.read_schema(file).metadata or {}
+            return Manifest.from_json(metadata[MANIFEST_KEY])
+        return Manifest.from_json(file.read_bytes())
+    except (OSError, KeyError, pa.ArrowInvalid, msgspec.DecodeError) as error:
+        raise RetrievalError(f"{file} holds no manifest of a training frame: {error}") from None
 
 
 class TrainingFrame:

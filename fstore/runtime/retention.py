@@ -18,6 +18,7 @@ from fstore.integrity import HeldFile, describe_damage, find_problem
 from fstore.interval import Interval
 from fstore.registry.records import RegisteredView
 from fstore.registry.retention_records import DamagedFile
+from fstore.runtime.incarnation import check_incarnation
 from fstore.stores.online import OnlineView
 
 RUNNING = timedelta(days=2)
@@ -52,6 +53,7 @@ def sweep_superseded(backends: Backends, now: datetime, *, horizon: timedelta | 
 
     ``horizon`` is that of the settings unless given.
     """
+    check_incarnation(backends, online=False)
     retention, before = backends.registry.retention, now - (horizon or backends.settings.horizon)
     retention.retire(before, now, running_since=now - RUNNING)
     failpoint("retain.marked")
@@ -73,6 +75,7 @@ def sweep_online(backends: Backends, now: datetime, *, horizon: timedelta | None
     That are rows of event views older than ttl, tombstones, rows below the floor of snapshot views, and everything of
     generations that cannot be reached any more.
     """
+    check_incarnation(backends)
     before = now - (horizon or backends.settings.horizon)
     count = 0
     for dead in backends.registry.retention.dead_generations(before):
@@ -124,6 +127,9 @@ def verify(
                     if file.path not in shown
                 ]
             held += [(registered.name, item) for item in files]
+    if views is None:
+        held += [("tiles", HeldFile(attempt=attempt, file=file, ranges=(Interval(file.start, file.end),)))
+                 for attempt, file in ledger.tiles.files(everything=everything)]  # fmt: skip
     lost = retention.lost({item.attempt for _, item in held})
     held = [(view, item) for view, item in held if item.attempt not in lost.retired]
     damaged: list[DamagedPart] = []
