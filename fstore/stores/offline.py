@@ -7,7 +7,6 @@ publications: which files count is the ledger's to say, so nothing here lists a 
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import shutil
@@ -28,14 +27,12 @@ from fstore.errors import (
     SettingsError,
     StoreCorrupt,
     StoreError,
-    StoreFull,
     StoreMismatch,
     StoreMissing,
-    StoreReadOnly,
-    StoreUnavailable,
 )
 from fstore.failpoints import failpoint
 from fstore.filesystem import open_filesystem
+from fstore.stores.offline_errors import DISK, gone_text, store_error
 
 MARKER = "_fstore.json"
 """The file at the root that says which store this is."""
@@ -180,7 +177,7 @@ class _Files:
     def size(self, relative: str) -> int:
         info = self._info(relative)
         if info.type != pafs.FileType.File:
-            raise StoreCorrupt(_gone(relative, self.url))
+            raise StoreCorrupt(gone_text(relative, self.url))
         return int(info.size)
 
     def checksum(self, relative: str) -> str:
@@ -235,7 +232,17 @@ class _Files:
         try:
             yield
         except OSError as error:
-            raise _store_error(error, relative, self.url) from error
+            raise store_error(error, relative, self.url) from error
+
+    @contextmanager
+    def _disk_errors(self, relative: str) -> Iterator[None]:
+        """Turn what a disk says while its user writes a file into an error of the store; others are the user's own."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in DISK:
+                raise
+            raise store_error(error, relative, self.url) from error
 
 
 class LocalOfflineStore(_Files):
@@ -286,7 +293,8 @@ class LocalOfflineStore(_Files):
         with self._errors(relative):  # a directory that refuses writes is better found before hours of computing
             temporary.touch()
         try:
-            yield str(temporary)
+            with self._disk_errors(relative):
+                yield str(temporary)
             failpoint("offline.written")
             with self._errors(relative):
                 _sync(temporary)
@@ -323,10 +331,12 @@ class S3OfflineStore(_Files):
     def writing(self, relative: str) -> Iterator[str]:
         """Give a local path; the file appears in the store when the block ends without an error."""
         target = self.full_path(relative)
-        directory = tempfile.mkdtemp(prefix="fstore-upload-")
+        with self._disk_errors(relative):
+            directory = tempfile.mkdtemp(prefix="fstore-upload-")
         try:
             local = f"{directory}/{PurePosixPath(relative).name}"
-            yield local
+            with self._disk_errors(relative):
+                yield local
             with self._errors(relative):
                 pafs.copy_files(local, target, pafs.LocalFileSystem(), self.filesystem)
         finally:
@@ -341,7 +351,7 @@ def read_note(store: OfflineStore, relative: str) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise _store_error(error, relative, store.url) from error
+        raise store_error(error, relative, store.url) from error
     return content
 
 
@@ -351,32 +361,10 @@ def write_note(store: OfflineStore, relative: str, content: bytes) -> None:
         Path(path).write_bytes(content)
 
 
-_READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-
-
-def _store_error(error: OSError, relative: str, url: str) -> StoreError:
-    where = f"file {relative!r} of the offline store at {url}" if relative else f"the offline store at {url}"
-    text = str(error)
-    if error.errno in _READ_ONLY or "ACCESS_DENIED" in text:
-        return StoreReadOnly(f"{where} refuses access: {error}. Give this user read and write permission there.")
-    if error.errno in _FULL:
-        return StoreFull(f"{where} has no room left: {error}. Free disk space or raise the quota, then run again.")
-    if "NO_SUCH_BUCKET" in text or (isinstance(error, FileNotFoundError) and text.startswith("Bucket ")):
-        return StoreMissing(f"{where} has no bucket: {error}. Create the bucket, or correct FSTORE_OFFLINE_URL.")
-    if isinstance(error, FileNotFoundError | NotADirectoryError):
-        return StoreCorrupt(_gone(relative, url))
-    return StoreUnavailable(f"{where} cannot be reached: {error}")
-
-
 def file_checksum(local: str) -> str:
     """Return the SHA-256 of a local file's bytes as hex digits."""
     with Path(local).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _gone(relative: str, url: str) -> str:
-    return f"file {relative!r} is not in the offline store at {url}: it was deleted by hand, or this is another store"
 
 
 def _remove(temporary: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -327,6 +328,18 @@ def test_disk_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     )
     assert [file.path for file in store.list_directory("v")] == ["v/a"]
     assert isinstance(store, LocalOfflineStore)
+
+
+@pytest.mark.parametrize(("number", "kind"), [(errno.ENOSPC, StoreFull), (errno.EIO, StoreUnavailable)])
+def test_a_disk_that_fails_while_a_file_is_written(store: OfflineStore, number: int, kind: type[StoreError]) -> None:
+    store.create("s1")
+    with pytest.raises(StoreError) as failed, store.writing("v/a1/part.parquet"):
+        raise OSError(number, os.strerror(number))
+    assert type(failed.value) is kind
+    assert failed.value.retryable
+    assert not store.exists("v/a1/part.parquet")
+    with pytest.raises(FileNotFoundError), store.writing("v/a1/part.parquet"):
+        Path("/nowhere/at/all").read_bytes()
 
 
 # -- S3 ---------------------------------------------------------------------------------------------------------------
