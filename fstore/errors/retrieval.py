@@ -1,0 +1,67 @@
+"""Errors of reading."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from fstore.errors.root import FStoreError
+
+
+class RetrievalError(FStoreError):
+    """A read that cannot be answered as asked."""
+
+    code = "retrieval_error"
+
+
+class UnknownFeature(RetrievalError):
+    """No such view, feature or service in the registry."""
+
+    code = "unknown_feature"
+
+
+class EntityColumnError(RetrievalError):
+    """A join key or the timestamp is missing from the entity rows or has the wrong type."""
+
+    code = "entity_column_error"
+
+
+class FeatureNameClash(RetrievalError):
+    """Two of the features asked for share their short name."""
+
+    code = "feature_name_clash"
+
+
+class IncompleteHistory(RetrievalError):
+    """Intervals that the entity rows need lie within the view's life but were never published."""
+
+    code = "incomplete_history"
+
+    def __init__(self, view: str, ranges: Sequence[tuple[datetime, datetime]], rows: int) -> None:
+        self.view, self.ranges, self.rows = view, tuple(ranges), rows
+        spans = ", ".join(f"{start:%Y-%m-%dT%H:%MZ} to {end:%Y-%m-%dT%H:%MZ}" for start, end in self.ranges[:5])
+        more = f" and {len(self.ranges) - 5} more" if len(self.ranges) > 5 else ""
+        first, last = self.ranges[0][0], self.ranges[-1][1]
+        super().__init__(
+            f"view {view!r} was never published for {spans}{more}, which {rows} entity row(s) need. Compute it with "
+            f"`fstore run --select {view} --start {first:%Y-%m-%dT%H:%M} --end {last:%Y-%m-%dT%H:%M}`, or read what there "
+            'is with missing="allow".'
+        )
+
+
+class SnapshotExpired(RetrievalError):
+    """What a read as of an earlier moment needs was superseded longer ago than the horizon, and is deleted.
+
+    ``since`` is when it was superseded, ``as_of`` the sequence of the read.
+    """
+
+    code = "snapshot_expired"
+
+    def __init__(self, view: str, as_of: int | None, since: datetime | None) -> None:
+        self.view, self.as_of, self.since = view, as_of, since
+        then = "" if as_of is None else f" as of sequence {as_of}"
+        when = "" if since is None else f": it was superseded at {since:%Y-%m-%dT%H:%MZ}, longer ago than the horizon"
+        super().__init__(
+            f"view {view!r}{then} cannot be read any more{when}, so its files are deleted. Read a later moment; to keep one "
+            "next time, pin it (`fstore pin add NAME --until …`), or raise the horizon (setting `retention`)."
+        )
