@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -78,8 +78,10 @@ def redis_server(*arguments: str, port: int | None = None) -> Iterator[RunningSe
 
 
 @contextlib.contextmanager
-def postgres_server(kept: Path | None = None) -> Iterator[RunningServer]:
-    """Run a PostgreSQL server that trusts local connections.
+def postgres_server(
+    kept: Path | None = None, *, port: int | None = None, settings: Mapping[str, object] | None = None
+) -> Iterator[RunningServer]:
+    """Run a PostgreSQL server that trusts local connections; ``settings`` win over those that are made here.
 
     Its cluster is new and gone afterwards, and nothing is synced; or it is in the directory ``kept``, made when missing.
     PostgreSQL refuses to run as root, so as root it runs as ``nobody``.
@@ -88,7 +90,7 @@ def postgres_server(kept: Path | None = None) -> Iterator[RunningServer]:
     user = "nobody" if os.geteuid() == 0 else None
     with _directory("pg", owner=user) as directory:
         binaries = _executable_for(binaries, user, directory)
-        data, port = _data_directory(kept, user) if kept else directory / "data", free_port()
+        data, port = _data_directory(kept, user) if kept else directory / "data", port or free_port()
         if not (data / "PG_VERSION").exists():
             subprocess.run(  # noqa: S603 (a binary that find_postgres found)
                 [binaries / "initdb", "-D", data, "-U", "postgres", "-E", "UTF8", "--locale=C", "--auth=trust", "--no-sync"],
@@ -100,6 +102,7 @@ def postgres_server(kept: Path | None = None) -> Iterator[RunningServer]:
         }  # fmt: skip
         if not kept:
             options |= {"fsync": "off", "full_page_writes": "off"}
+        options |= settings or {}
         command = [str(binaries / "postgres"), "-D", str(data)]
         command += [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
         with _running(command, directory, user=user, stop=signal.SIGINT) as process:

@@ -24,7 +24,10 @@ PARTS: dict[str, str] = {
 }
 """Every part by name: the module that has its ``run(options) -> (scenarios, violations)``. Imported when it is run."""
 
-LONG_PARTS: dict[str, str] = {}
+LONG_PARTS: dict[str, str] = {
+    "syscalls": "tests.chaos.syscalls",
+    "airflow": "tests.chaos.airflow",
+}
 """Parts of ``--long`` only."""
 
 
