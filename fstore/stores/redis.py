@@ -40,9 +40,9 @@ from fstore.stores.online import (
     decode_floor,
     encode_floor,
     forgotten_lately,
-    instant_micros,
     newest_per_key,
 )
+from fstore.stores.redis_forgetting import EVERYTHING, FORGET, forget_arguments
 
 if TYPE_CHECKING:
     import redis
@@ -108,26 +108,7 @@ if newer(ARGV[2], redis.call('GET', KEYS[3])) then redis.call('SET', KEYS[3], AR
 return 'raised'
 """
 )
-# The first key has what was forgotten last; it stands for rows that are not there. Of a row that may be forgotten 24 bytes
-# are looked at: its sequence, its time and its schema, which is 0 for a tombstone.
-_FORGET = """
-local high, low = tonumber(ARGV[1]), tonumber(ARGV[2])
-local before_high, before_low, everything = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5] == '1'
-local count = 0
-for i = 1, #KEYS do
-  local header = redis.call('GETRANGE', KEYS[i], 0, 23)
-  if #header == 24 then
-    local row_high, row_low, time_high, time_low = struct.unpack('>I4I4i4I4', header)
-    local done = row_high < high or (row_high == high and row_low <= low)
-    local old = time_high < before_high or (time_high == before_high and time_low < before_low)
-    local tombstone = string.sub(header, 17, 24) == string.rep(string.char(0), 8)
-    if everything or (done and (old or tombstone)) then
-      count = count + redis.call('UNLINK', KEYS[i])
-    end
-  end
-end
-return count
-"""
+# The first key has what was forgotten last; it stands for rows that are not there.
 _SCRIPT_ID = hashlib.sha1(_COMPARE_AND_SET.encode(), usedforsecurity=False).hexdigest()
 
 
@@ -234,14 +215,13 @@ class RedisStore:
             self._run(lambda: self._client.set(key, value))
         elif not self._write(value[:8], [(key, value)], key):
             return 0  # somebody else has forgotten more
-        oldest = -(1 << 63) if before is None else instant_micros(before)
-        return self._forget(view, [sequence >> 32, sequence & 0xFFFFFFFF, oldest >> 32, oldest & 0xFFFFFFFF, 0])
+        return self._forget(view, forget_arguments(sequence, before))
 
     def drop_view(self, view: OnlineView) -> int:
         """Delete the floor, then the rows."""
         self._run(self._check_created)
         self._run(lambda: self._client.delete(self._floor_key(view)))
-        return self._forget(view, [0, 0, 0, 0, 1])
+        return self._forget(view, EVERYTHING)
 
     def close(self) -> None:
         """Close the connections; the next use opens new ones."""
@@ -283,16 +263,15 @@ class RedisStore:
             "flushed. Run `fstore apply` to create it, or correct FSTORE_ONLINE_URL."
         )
 
-    def _forget(self, view: OnlineView, arguments: list[int]) -> int:
+    def _forget(self, view: OnlineView, arguments: tuple[bytes, ...]) -> int:
         """Run the script that forgets over all rows of a view."""
         deleted, cursor = 0, 0
-        texts = [str(argument).encode() for argument in arguments]
         pattern = self._row_prefix(view) + b"*"
         while True:
             cursor, keys = self._run(partial(self._client.scan, cursor, match=pattern, count=_KEYS_PER_CALL))
             for start in range(0, len(keys), _KEYS_PER_CALL):
                 some = cast("list[bytes]", keys[start : start + _KEYS_PER_CALL])
-                deleted += int(self._script(_FORGET, some, *texts))
+                deleted += int(self._script(FORGET, some, *arguments))
                 failpoint("online.forgotten")
             if not cursor:
                 return deleted
