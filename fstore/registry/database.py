@@ -74,6 +74,20 @@ def repeated(write: Callable[P, R]) -> Callable[P, R]:
     return run
 
 
+def upgrade(database: Database) -> tuple[str, str]:
+    """Bring the schema of a registry that exists up to date; return the revisions before and after. Safe to repeat.
+
+    Raises StoreMissing where there is none, and RegistryOutdated for one of a newer fstore.
+    """
+    with database.errors(), database.engine.begin() as connection:
+        before = database.revision(connection)
+    if before is None:
+        raise StoreMissing(f"registry {database.label} was never created: run `fstore apply`")
+    with database.migrating():
+        failpoint("migration.upgraded")
+    return before, REVISIONS[-1]
+
+
 class Database:
     """One registry database, seen by one project. Safe to share between threads and over a fork; cheap to open.
 
