@@ -213,14 +213,8 @@ class Retention:
 
     def sequence_at(self, instant: datetime) -> int:
         """Return the newest sequence of the project at an instant: of a publication, a flip or a rollback; 0 before all."""
-        database, log, f = self._database, publications.c, flips.c
-        queries = [
-            sa.select(sa.func.max(log.sequence)).where(log.project == database.project, log.published_at <= instant),
-            sa.select(sa.func.max(f.sequence)).where(f.project == database.project, f.flipped_at <= instant),
-            sa.select(sa.func.max(f.rolled_back_sequence)).where(f.project == database.project, f.rolled_back_at <= instant),
-        ]
-        with database.reading() as connection:
-            return max(connection.scalar(query) or 0 for query in queries)
+        with self._database.reading() as connection:
+            return _sequence_at(self._database, connection, instant)
 
     def steps_as_of(self, names: Collection[str], sequence: int) -> dict[str, tuple[Step | None, int]]:
         """Return step (None: not live then) and generation of the views of which others were live as of a sequence."""
@@ -235,15 +229,14 @@ class Retention:
 
     def _keeping(self, connection: Connection, before: datetime, now: datetime, running_since: datetime) -> Reachable:
         """Return what has to stay: reads as of ``until`` or later, of these generations, and as of the pins."""
-        database, a, log, o = self._database, attempts.c, publications.c, outbox.c
+        database, a, o = self._database, attempts.c, outbox.c
         running = connection.scalar(
             sa.select(sa.func.min(a.created_at)).where(
                 a.project == database.project, a.created_at >= running_since, a.state.in_(("begun", "validated"))
             )
         )
         limit = before if running is None else min(before, running)
-        query = sa.select(sa.func.max(log.sequence)).where(log.project == database.project, log.published_at <= limit)
-        until = connection.scalar(query) or 0
+        until = _sequence_at(database, connection, limit)
         pending = connection.scalar(
             sa.select(sa.func.min(o.sequence)).where(o.project == database.project, o.done_at.is_(None))
         )
@@ -251,6 +244,16 @@ class Retention:
             until = min(until, pending - 1)
         pins = [pin for pin in _pins(database, connection) if pin.until > now]
         return read_reachable(database, connection, until, pins)
+
+
+def _sequence_at(database: Database, connection: Connection, instant: datetime) -> int:
+    log, f = publications.c, flips.c
+    queries = [
+        sa.select(sa.func.max(log.sequence)).where(log.project == database.project, log.published_at <= instant),
+        sa.select(sa.func.max(f.sequence)).where(f.project == database.project, f.flipped_at <= instant),
+        sa.select(sa.func.max(f.rolled_back_sequence)).where(f.project == database.project, f.rolled_back_at <= instant),
+    ]
+    return max(connection.scalar(query) or 0 for query in queries)
 
 
 def _pins(database: Database, connection: Connection) -> list[SnapshotPin]:

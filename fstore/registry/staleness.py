@@ -22,7 +22,15 @@ from fstore.registry.pins import changed_pins, changed_tiles
 from fstore.registry.reads import affected_intervals
 from fstore.registry.records import Batch, Outcome, Pin
 from fstore.registry.source_reads import changed_sources, source_reaches
-from fstore.registry.tables import attempt_intervals, attempt_pins, attempts, data_files, publications
+from fstore.registry.tables import (
+    attempt_intervals,
+    attempt_pins,
+    attempts,
+    damaged_files,
+    data_files,
+    publications,
+    retired_attempts,
+)
 from fstore.registry.views import live_generations
 
 
@@ -82,11 +90,14 @@ def finished_attempts(database: Database, connection: Connection, step: Step, ba
     """Return the attempts of a batch's run, from before it, that it need not repeat, ascending; see ``Ledger.finished``."""
     a, c = attempts.c, attempt_intervals.c
     blocked = sa.exists().where(c.attempt_id == a.id, c.outcome == "blocked")
+    lost = sa.or_(
+        sa.exists().where(damaged_files.c.attempt_id == a.id), sa.exists().where(retired_attempts.c.attempt_id == a.id)
+    )
     filed = sa.exists().where(data_files.c.attempt_id == a.id)
     candidates = sa.select(a.id).where(
         a.project == database.project, a.view == step.view, a.run_id == batch.run_id, a.batch_id < batch.id,
         a.generation == batch.generation, a.fingerprint == step.fingerprint,
-        a.state.in_(("begun", "validated", "published")), filed, ~blocked,
+        a.state.in_(("begun", "validated", "published")), filed, ~blocked, ~lost,
     )  # fmt: skip
     changed = _changes(database, connection, candidates)
     rows = connection.execute(

@@ -35,7 +35,7 @@ def refuse_changed_columns(backends: Backends, attempt: Attempt, files: Sequence
     older = [head for head in heads if head.fingerprint != step.fingerprint]
     if not older:
         return
-    stale = set(ledger.stale(attempt.view))
+    stale = {*ledger.stale(attempt.view), *ledger.damaged(attempt.view)}  # of these nothing has to stay
     compared = [interval for interval in attempt.intervals if interval not in stale]
     for number in dict.fromkeys(head.attempt for head in older):
         before = ledger.attempt(number).step
