@@ -51,7 +51,8 @@ class Faults:
     """What is wrong. ``latency`` is in seconds, for every chunk in each direction.
 
     A connection is reset when ``to_server`` or ``to_client`` bytes have passed that way since the fault was set (exactly so
-    many pass), or where ``pattern`` passes to the server. ``times`` bounds how many connections are cut so; then it is over.
+    many pass), or where ``pattern`` passes to the server, after it has passed ``skip`` times. ``times`` bounds how many
+    connections are cut so; then it is over.
     """
 
     mode: Mode = Mode.PASS
@@ -60,6 +61,7 @@ class Faults:
     to_client: int | None = None
     pattern: bytes = b""
     cut: Cut = Cut.BEFORE
+    skip: int = 0
     times: int | None = None
 
 
@@ -247,6 +249,9 @@ class Proxy:
         link.tail = seen[-(len(faults.pattern) - 1) :] if len(faults.pattern) > 1 else b""
         at = seen.find(faults.pattern)
         if at < 0:
+            return data, False
+        if faults.skip:
+            self._faults, link.tail = replace(faults, skip=faults.skip - 1), b""
             return data, False
         if faults.cut is Cut.ANSWERED:
             link.marked = True

@@ -67,7 +67,7 @@ def _views_behind(backends: Backends, views: Collection[str] | None) -> Iterator
         if not registered.step.online or (views is not None and registered.name not in views):
             continue
         heads = backends.registry.ledger.heads(registered.name)
-        if heads and _is_behind(backends, registered, heads, pending=registered.name in pending):
+        if heads and is_behind(backends, registered, heads, pending=registered.name in pending):
             yield registered
 
 
@@ -100,21 +100,20 @@ def bring_online(backends: Backends, registered: RegisteredView) -> int:
         if (entry.payload.view, entry.payload.generation) == (registered.name, registered.generation):
             apply_work(backends, entry.payload)
     heads = backends.registry.ledger.heads(registered.name, generation=registered.generation)
-    if heads and _is_behind(backends, registered, heads, pending=False):
+    if heads and is_behind(backends, registered, heads, pending=False):
         _repair(backends, registered)
     return heads[-1].sequence if heads else 0
 
 
-def _is_behind(backends: Backends, registered: RegisteredView, heads: list[Head], *, pending: bool) -> bool:
+def is_behind(backends: Backends, registered: RegisteredView, heads: list[Head], *, pending: bool) -> bool:
     """Whether the store lacks what was settled as being there, or what nothing that is pending will bring there."""
     target = online_view(backends, registered.name, registered.generation)
-    settled = backends.registry.online.settled(registered.name, registered.generation)
-    if backends.online.mark(target).ticket < settled:
-        return True
-    if pending:
-        return False
     floor = backends.online.floor(target)
-    return floor is None or (registered.step.kind == "snapshot" and floor.sequence < heads[-1].sequence)
+    if registered.step.kind == "snapshot" and floor is not None and floor.sequence >= heads[-1].sequence:
+        return False  # what it lost before that is of no use any more
+    if backends.online.mark(target).ticket < backends.registry.online.settled(registered.name, registered.generation):
+        return True
+    return not pending and (floor is None or registered.step.kind == "snapshot")
 
 
 def _repair(backends: Backends, registered: RegisteredView) -> int:
