@@ -19,11 +19,12 @@ from fstore.plan.steps import Step
 from fstore.registry.lineage_outbox import LineageDepth
 from fstore.registry.overlays import NEXT
 from fstore.registry.records import Head, OutboxEntry
+from fstore.runtime.delivery import online_view
 from fstore.runtime.due import due_range, subtract
 from fstore.runtime.inputs import look_at_files
 from fstore.runtime.recomputation import outdated_intervals
+from fstore.runtime.repair import is_behind
 from fstore.runtime.versions import is_borrowed
-from fstore.stores.online import OnlineView
 
 _MANY = 10_000
 """Outbox entries that are looked at."""
@@ -213,16 +214,16 @@ def _online_state(backends: Backends, step: Step, heads: Sequence[Head], pending
         return "off"
     if not heads:
         return "empty"
-    generation = backends.registry.view(step.view).generation
+    registered = backends.registry.view(step.view)
+    waits = any((e.payload.view, e.payload.generation) == (step.view, registered.generation) for e in pending)
     try:
-        floor = backends.online.floor(OnlineView(project=backends.settings.project, view=step.view, generation=generation))
+        floor = backends.online.floor(online_view(backends, step.view, registered.generation))
+        behind = is_behind(backends, registered, list(heads), pending=waits)
     except FStoreError as error:
         return error.code
-    if any((entry.payload.view, entry.payload.generation) == (step.view, generation) for entry in pending):
-        return "pending"
-    if floor is None:
-        return "lost"
-    return "behind" if step.kind == "snapshot" and floor.sequence < heads[-1].sequence else "current"
+    if behind:
+        return "lost" if floor is None else "behind"
+    return "pending" if waits else "current"
 
 
 def _landing_warnings(view: ViewStatus) -> list[str]:
