@@ -13,13 +13,13 @@ from datetime import datetime, timedelta
 import msgspec
 
 from fstore.backends import Backends
+from fstore.errors import FStoreError, StoreUnavailable
 from fstore.extraction import sweep_extracts
 from fstore.failpoints import failpoint
-from fstore.plan.steps import Step
 from fstore.registry.records import Head, OnlineWork, RegisteredView
-from fstore.runtime.delivery import apply_work
+from fstore.runtime.delivery import admit, apply_work, online_view, write_rows
 from fstore.runtime.incarnation import check_incarnation
-from fstore.stores.online import OnlineView
+from fstore.stores.online import Mark
 
 SWEEP_AFTER = timedelta(days=2)
 """How long the files of an attempt that published nothing are kept: for looking at them, and for tasks that still run."""
@@ -33,34 +33,42 @@ class Repaired(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def repair_online(backends: Backends, views: Collection[str] | None = None) -> Repaired:
-    """Bring every online view (or those named) that the store lost, or has an older state of, to its newest publication.
+    """Bring online what the store lost of every online view (or those named): just that, from the published files.
 
-    Views with pending work in the outbox are left to it. Raises StoreError as the store does.
+    Safe beside writers, when it is killed anywhere, and twice at once. What is pending in the outbox is left to it. A view
+    that cannot be repaired does not stop the others. Raises StoreError as the store does.
     """
     repaired: list[str] = []
     rows = 0
-    for registered, heads in _views_behind(backends, views):
-        step = registered.step
-        rows += sum(apply_work(backends, work) for work in _work(step, registered.generation, heads))
+    failed: FStoreError | None = None
+    for registered in _views_behind(backends, views):
+        try:
+            rows += _repair(backends, registered)
+        except StoreUnavailable:
+            raise
+        except FStoreError as error:
+            failed = failed or error
+            continue
         failpoint("repair.applied")
-        repaired.append(step.view)
+        repaired.append(registered.name)
+    if failed is not None:
+        raise failed
     return Repaired(views=tuple(repaired), rows=rows)
 
 
 def lost_views(backends: Backends, views: Collection[str] | None = None) -> list[str]:
     """Return the views that :func:`repair_online` would bring online again."""
-    return [registered.name for registered, _ in _views_behind(backends, views)]
+    return [registered.name for registered in _views_behind(backends, views)]
 
 
-def _views_behind(backends: Backends, views: Collection[str] | None) -> Iterator[tuple[RegisteredView, list[Head]]]:
+def _views_behind(backends: Backends, views: Collection[str] | None) -> Iterator[RegisteredView]:
     pending = {entry.payload.view for entry in backends.registry.outbox.pending(kind="online", limit=10_000)}
     for registered in backends.registry.views():
-        step = registered.step
-        if not step.online or step.view in pending or (views is not None and step.view not in views):
+        if not registered.step.online or (views is not None and registered.name not in views):
             continue
-        heads = backends.registry.ledger.heads(step.view)
-        if heads and _is_behind(backends, step, registered.generation, heads):
-            yield registered, heads
+        heads = backends.registry.ledger.heads(registered.name)
+        if heads and is_behind(backends, registered, heads, pending=registered.name in pending):
+            yield registered
 
 
 def sweep(backends: Backends, now: datetime, *, after: timedelta = SWEEP_AFTER) -> int:
@@ -88,37 +96,62 @@ def bring_online(backends: Backends, registered: RegisteredView) -> int:
 
     Applies what is pending in the outbox, and what the store lost.
     """
-    outbox, step = backends.registry.outbox, registered.step
-    for entry in outbox.pending(kind="online", limit=10_000):
+    for entry in backends.registry.outbox.pending(kind="online", limit=10_000):
         if (entry.payload.view, entry.payload.generation) == (registered.name, registered.generation):
             apply_work(backends, entry.payload)
-            outbox.done([entry.id])
     heads = backends.registry.ledger.heads(registered.name, generation=registered.generation)
-    if heads and _is_behind(backends, step, registered.generation, heads):
-        for work in _work(step, registered.generation, heads):
-            apply_work(backends, work)
+    if heads and is_behind(backends, registered, heads, pending=False):
+        _repair(backends, registered)
     return heads[-1].sequence if heads else 0
 
 
-def _is_behind(backends: Backends, step: Step, generation: int, heads: list[Head]) -> bool:
-    """Whether the store lacks the newest publication (snapshot views), or everything (event views)."""
-    floor = backends.online.floor(OnlineView(project=backends.settings.project, view=step.view, generation=generation))
-    if floor is None:
+def is_behind(backends: Backends, registered: RegisteredView, heads: list[Head], *, pending: bool) -> bool:
+    """Whether the store lacks what was settled as being there, or what nothing that is pending will bring there."""
+    target = online_view(backends, registered.name, registered.generation)
+    floor = backends.online.floor(target)
+    if registered.step.kind == "snapshot" and floor is not None and floor.sequence >= heads[-1].sequence:
+        return False  # what it lost before that is of no use any more
+    if backends.online.mark(target).ticket < backends.registry.online.settled(registered.name, registered.generation):
         return True
-    return step.kind == "snapshot" and floor.sequence < heads[-1].sequence
+    return not pending and (floor is None or registered.step.kind == "snapshot")
 
 
-def _work(step: Step, generation: int, heads: list[Head]) -> list[OnlineWork]:
-    """Return what brings a view online: the newest interval's publication, or all that an event view has."""
-    needed = heads[-1:] if step.kind == "snapshot" else heads
+def _repair(backends: Backends, registered: RegisteredView) -> int:
+    """Write what one view lost, and return how many rows that took.
+
+    The store's mark rises to what was settled when its life was entered into the registry: from then on nothing that an
+    earlier life began can be settled, so what has a ticket up to there is either in the list or in the store.
+    """
+    marks, view, generation = backends.registry.online, registered.name, registered.generation
+    target = online_view(backends, view, generation)
+    found = backends.online.mark(target)
+    settled = marks.enter(view, generation, found.life)
+    failpoint("repair.entered")
+    works = [] if registered.step.kind == "snapshot" else marks.settled_above(view, generation, found.ticket)
+    heads = backends.registry.ledger.heads(view, generation=generation)  # as new as what is settled
+    if registered.step.kind == "snapshot":
+        works = _works(registered, heads[-1:])
+    elif not found.ticket:  # all is lost, or was never counted
+        works += _works(registered, heads)
+    newest = max(head.sequence for head in heads)
+    admit(backends, newest)
+    written = write_rows(backends, registered.step, works, as_of=newest) if works else None
+    ticket = settled or marks.issue(view, generation, life=found.life, above=found.ticket).ticket
+    mark = Mark(life=found.life, ticket=ticket, settled=found.ticket)
+    if floor := backends.online.floor(target) if written is None else written.floor:
+        backends.online.raise_floor(target, floor, mark)
+    return 0 if written is None else written.rows
+
+
+def _works(registered: RegisteredView, heads: list[Head]) -> list[OnlineWork]:
     return [
         OnlineWork(
-            view=step.view,
-            generation=generation,
+            view=registered.name,
+            generation=registered.generation,
             sequence=head.sequence,
             start=head.start,
             end=head.end,
             attempt=head.attempt,
         )
-        for head in needed
+        for head in heads
     ]
