@@ -88,12 +88,12 @@ def _run_on(stores: Stores, share: int, options: Options) -> tuple[list[Outcome]
 @contextlib.contextmanager
 def _warm_statements() -> Iterator[None]:
     """Keep one SQLAlchemy engine per URL, so that no scenario compiles statements again; it holds no connection."""
-    made = database._engine
-    database._engine = functools.cache(made)
+    made = database.open_engine
+    database.open_engine = functools.cache(made)
     try:
         yield
     finally:
-        database._engine = made
+        database.open_engine = made
 
 
 def _deal(world: World, hits: Hits, wanted: list[tuple[str, int]], options: Options) -> Iterator[Outcome]:

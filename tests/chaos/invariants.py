@@ -57,11 +57,12 @@ class Log:
 
 def check(
     world: World, backends: Backends, history: Path, variants: set[str], views: tuple[str, ...] = VIEWS,
-    again: tuple[str, ...] = VIEWS,
+    again: tuple[str, ...] = VIEWS, *, restored: bool = False,
 ) -> list[str]:  # fmt: skip
     """Return what does not hold, after it converged.
 
     ``variants`` are those of the source that there were, the last one sorted last; ``again`` are views to materialize again.
+    A ``restored`` registry has gaps in its sequences, knows nothing of some files, and has a store with floors above them.
     """
     log = Log(world)
     found: list[str] = []
@@ -69,9 +70,9 @@ def check(
         content(world, backends, max(variants), views),
         epochs_ascend(log),
         fenced(log, read_history(history, "begun", "locked")),
-        nothing_lost(world, log),
-        online_is_offline(world, backends, views),
-        orphans(world, log),
+        nothing_lost(world, log, gaps=restored),
+        online_is_offline(world, backends, views, above=restored),
+        () if restored else orphans(world, log),
         errors(read_history(history, "failed")),
         readings(world, backends, log, read_history(history, "online", "offline"), variants),
     ):
@@ -114,10 +115,10 @@ def fenced(log: Log, events: list[Event]) -> Iterator[str]:
                     yield f"zombie attempt {row.attempt_id} of {row.view} published {row.sequence} after batch {batch.id} began"
 
 
-def nothing_lost(world: World, log: Log) -> Iterator[str]:
+def nothing_lost(world: World, log: Log, *, gaps: bool) -> Iterator[str]:
     """Sequences have no gap; every publication has its COMPLETE event and its online work, and all work is done."""
     sequences = [row.sequence for row in log.publications]
-    if sequences != list(range(1, len(sequences) + 1)):
+    if not gaps and sequences != list(range(1, len(sequences) + 1)):
         yield f"the log has sequences {sequences}"
     completed = {event.run_id for event in log.events if event.event_type == "COMPLETE"}
     started = {event.run_id for event in log.events if event.event_type == "START"}
@@ -136,7 +137,7 @@ def nothing_lost(world: World, log: Log) -> Iterator[str]:
             yield f"publication {row.sequence} of {row.view} has no online work"
 
 
-def online_is_offline(world: World, backends: Backends, views: tuple[str, ...]) -> Iterator[str]:
+def online_is_offline(world: World, backends: Backends, views: tuple[str, ...], *, above: bool) -> Iterator[str]:
     """What the online store has is what is published, bit for bit."""
     stored = world.online(backends)
     for view in views:
@@ -148,7 +149,7 @@ def online_is_offline(world: World, backends: Backends, views: tuple[str, ...]) 
             yield f"{view} has no floor online"
             continue
         snapshot = world.steps[view].kind == "snapshot"
-        if snapshot and (floor.sequence, floor.end) != (heads[-1].sequence, heads[-1].end):
+        if snapshot and not above and (floor.sequence, floor.end) != (heads[-1].sequence, heads[-1].end):
             yield f"{view} has floor {floor} and head {heads[-1]}"
         wanted = _newest_rows(world, backends, view, heads)
         for key, row in rows.items():
@@ -158,7 +159,13 @@ def online_is_offline(world: World, backends: Backends, views: tuple[str, ...]) 
                 payload = None
             if payload != wanted.get(key):
                 yield f"{view} of {key} is {payload!r} online and {wanted.get(key)!r} offline"
-            if snapshot and payload is not None and row is not None and row_sequence(row) != heads[-1].sequence:
+            if (
+                snapshot
+                and not above
+                and payload is not None
+                and row is not None
+                and row_sequence(row) != heads[-1].sequence
+            ):
                 yield f"{view} of {key} has sequence {row_sequence(row)} online, its head has {heads[-1].sequence}"
 
 
@@ -185,7 +192,8 @@ def errors(failures: list[Event]) -> Iterator[str]:
 
 def readings(world: World, backends: Backends, log: Log, events: list[Event], variants: set[str]) -> Iterator[str]:
     """Offline, readers saw whole intervals; online, no sequence went back and every row was published."""
-    held: dict[tuple[str, str, str], int] = {}
+    held: dict[tuple[str, str, str], tuple[int, str]] = {}
+    tombstones = {view: world.codec(view).tombstones(1, 0)[0][8:].hex() for view in VIEWS}
     floors: dict[tuple[str, str], int] = {}
     intervals: dict[tuple[str, str], set[str]] = defaultdict(set)
     published = {view: _published_rows(world, backends, log, view) for view in VIEWS} if events else {}
@@ -204,11 +212,16 @@ def readings(world: World, backends: Backends, log: Log, events: list[Event], va
             yield f"the floor of {view} went back from {floors[role, view]} to {event['floor']}"
         floors[role, view] = event["floor"]
         for key, text in event["rows"].items():
-            sequence = 0 if text is None else row_sequence(bytes.fromhex(text))
-            if sequence < held.get((role, view, key), 0):
-                yield f"{view} of {key} went back online from {held[role, view, key]} to {sequence}"
-            held[role, view, key] = sequence
-            if text is not None and (sequence, key, text[16:]) not in published[view]:
+            last = held.get((role, view, key), (0, ""))
+            if text is None:  # what reads as absent may be forgotten, and stays below what comes
+                if last[0] >= floors[role, view] and last[1] != tombstones[view]:
+                    yield f"{view} of {key} vanished online, it had {last[0]}"
+                continue
+            sequence = row_sequence(bytes.fromhex(text))
+            if sequence < last[0]:
+                yield f"{view} of {key} went back online from {last[0]} to {sequence}"
+            held[role, view, key] = (sequence, text[16:])
+            if (sequence, key, text[16:]) not in published[view]:
                 yield f"{role} read {view} of {key} with sequence {sequence}, which was never published"
 
 

@@ -89,6 +89,8 @@ class _Scenario:
             raise LookupError(f"no piece of work reaches failpoint {failpoint!r}: add one to tests/chaos/work.py")
         (self.work,) = self.random.choices(reaching, [work.weight for work in reaching])
         (action,) = self.random.choices(list(ACTIONS), list(ACTIONS.values()))
+        if self.work.name == "restore" and action != "fail":  # nobody publishes while an operator restores
+            action = "kill"
         hit = self.random.randint(1, hits[self.work][failpoint])
         self.fault = Fault(failpoint, hit, action, self.random.uniform(0.005, 0.1))
         self.variants = {self.work.variant}
@@ -116,7 +118,9 @@ class _Scenario:
         self.path.unlink(missing_ok=True)
         (world.place / "inbox").unlink(missing_ok=True)
         self.history = History(self.path, "survivor")
-        reads = self.work.name != "create" and chance() < (0.5 if self.fault.action == "pause" else 0.15)
+        reads = self.work.name not in ("create", "retain", "restore") and chance() < (
+            0.5 if self.fault.action == "pause" else 0.15
+        )
         if reads:
             self.fork("reader", self._read)
         self.fork("victim", self._be_victim)
@@ -128,6 +132,9 @@ class _Scenario:
             self.resume()
         if self.work.name == "create":
             register(world)
+        if self.work.name == "restore" and self._backends is not None:
+            self._backends.close()
+            self._backends = None
         if self.work.name == "forward":
             self.violations.extend(self._forwarded())
         rounds = converge(world, self.backends, self.views)
@@ -136,7 +143,17 @@ class _Scenario:
         if "reader" in self.children:
             os.kill(self.children["reader"], signal.SIGTERM)
             self.wait("reader")
-        self.violations.extend(check(world, self.backends, self.path, self.variants, self.views, self.work.views))
+        self.violations.extend(
+            check(
+                world,
+                self.backends,
+                self.path,
+                self.variants,
+                self.views,
+                self.work.views,
+                restored=self.work.name == "restore",
+            )
+        )
 
     def end(self) -> None:
         """Leave nothing behind."""
@@ -161,7 +178,7 @@ class _Scenario:
             and (self.fault.failpoint.startswith(IN_TRANSACTION) or read_history(self.path, "reached")[-1]["locked"])
         )
         steps: list[tuple[str, Callable[[], None]]] = []
-        if chance() < (0.95 if self.fault.action == "pause" else 0.75):
+        if self.work.name == "restore" or chance() < (0.95 if self.fault.action == "pause" else 0.75):
             steps.append(("retry", lambda: self.task("retry", self.work, "run")))
         if self.work.views:
             if chance() < 0.12:
@@ -171,9 +188,9 @@ class _Scenario:
             if chance() < 0.15:
                 newer = self.work._replace(first=min(3, self.work.first + 2), last=5)
                 steps.append(("newer", lambda: self.task("newer", newer, "newer")))
-        if chance() < 0.08 and not beside:
+        if chance() < 0.08 and not beside and self.work.name not in ("create", "restore"):
             steps.append(("sweep", lambda: self.task("sweep", Work("sweep", ""), "sweep")))
-        if chance() < 0.1 and self.work.variant == "A" and self.work.name != "create":
+        if chance() < 0.1 and self.work.variant == "A" and self.work.name not in ("create", "restore"):
             steps.append(("change", self._change_source))
         self.random.shuffle(steps)
         if beside:

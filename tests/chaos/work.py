@@ -20,18 +20,22 @@ from fstore import failpoints
 from fstore.backends import Backends, create_backends, open_backends
 from fstore.errors import FStoreError
 from fstore.failpoints import FAILPOINTS
+from fstore.registry.backups import back_up, restore
+from fstore.registry.database import Database
 from fstore.registry.ledger import Ledger
 from fstore.registry.records import Batch, Published
 from fstore.runtime.delivery import apply_outbox
 from fstore.runtime.due import due_intervals
 from fstore.runtime.forwarding import forward_lineage
+from fstore.runtime.incarnation import adopt_stores
 from fstore.runtime.inputs import observe_step
 from fstore.runtime.plan_cache import load_plan
 from fstore.runtime.preparation import prepare_steps
 from fstore.runtime.repair import repair_online, sweep
+from fstore.runtime.retention import sweep_online, sweep_superseded
 from fstore.runtime.runner import run_step
 from tests.chaos.history import History
-from tests.chaos.world import VIEWS, World
+from tests.chaos.world import BACKUP, VIEWS, World
 
 ROUNDS = 6
 
@@ -65,7 +69,10 @@ WORKS = [
     Work("repair", "lost", weight=12),
     Work("maintain", "pending", weight=1),
     Work("sweep", "orphans", weight=12),
+    Work("retain", "superseded", weight=12),
     Work("forward", "full", weight=12),
+    Work("backup", "full", weight=12),
+    Work("restore", "restorable", weight=12),
     Work("create", "void", weight=12),
 ]
 
@@ -79,10 +86,21 @@ def do(world: World, backends: Backends, work: Work, run_id: str) -> None:
             apply_outbox(backends)
         case "repair":
             repair_online(backends)
+        case "backup":
+            with contextlib.closing(Database(world.settings.registry_url, "chaos")) as database:
+                back_up(database, world.place / f"backup-{time.monotonic_ns()}")
+        case "restore":
+            with contextlib.closing(Database(world.settings.registry_url, "chaos")) as database:
+                restore(database, world.root / BACKUP, replace={"chaos"})
+            with open_backends(world.settings) as restored:
+                adopt_stores(restored)
         case "forward":
             forward_lineage(backends.registry, Inbox(world.place / "inbox"))
         case "sweep":
             sweep(backends, datetime.now(UTC), after=timedelta(0))
+        case "retain":
+            sweep_online(backends, datetime.now(UTC), horizon=timedelta(microseconds=1))
+            sweep_superseded(backends, datetime.now(UTC), horizon=timedelta(microseconds=1))
         case "maintain":
             maintain(backends)
         case "create":

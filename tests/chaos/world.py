@@ -8,6 +8,7 @@ Redis, Parquet. Files lie in memory where there is /dev/shm, since a killed proc
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -18,14 +19,19 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
+import sqlalchemy as sa
 
 from fstore import failpoints
 from fstore.backends import Backends, create_backends, open_backends
 from fstore.interval import Interval
 from fstore.plan.steps import EVENT_TIMESTAMP, Plan, Step
+from fstore.registry.backups import back_up
+from fstore.registry.database import Database
 from fstore.registry.records import Head
+from fstore.registry.tables import unreachable_generations
 from fstore.runtime.due import intervals_within
 from fstore.runtime.plan_cache import load_plan
 from fstore.runtime.preparation import compile_with_types, prepare_steps, read_schemas, sources_of
@@ -75,6 +81,9 @@ VIEWS = ("totals", "purchases", "ranks")
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)
 DAYS = 5
 KEYS = [f"k{number:02d}" for number in range(20)]
+BACKUP = "registry.backup"
+"""Where a backup of the registry is, in a state that has one."""
+
 GONE = "k07"
 """A key with events on the third day only: variant B of the source no longer has it."""
 
@@ -150,6 +159,9 @@ class World:
         self._make("orphans", "orphans", [(view, 3, 5) for view in VIEWS])
         self._make("orphans", "orphans", [("totals", 3, 5), ("purchases", 3, 5)], stopped_at="compute.recorded")
         self._make("orphans", "orphans", [("purchases", 1, 2)], stopped_at="validate.set_aside")
+        self._make("superseded", "full", [(view, 2, 5) for view in VIEWS])
+        self._forget_generation("superseded")
+        self._back_up("restorable")
         self.restore("full")
         self._databases.lose_online(self.settings, self.store_ids["online"])
         self._keep("lost")
@@ -199,6 +211,28 @@ class World:
         if variant:
             with self.undisturbed() as backends:
                 self.expected[variant] = self.content(backends)
+        self._keep(state)
+
+    def _back_up(self, state: str) -> None:
+        """Keep a state in which more is published than a backup of the registry knows."""
+        self.restore("part")
+        with contextlib.closing(Database(self.settings.registry_url, "chaos")) as database:
+            back_up(database, self.root / BACKUP)
+        with self.undisturbed() as backends:
+            for view in VIEWS:
+                self.run(backends, view, 3, 5, f"{state}-{view}")
+        self._keep(state)
+
+    def _forget_generation(self, state: str) -> None:
+        """Let a state have rows online of a generation that nobody can reach since long ago."""
+        self.restore(state)
+        with self.undisturbed() as backends:
+            old = msgspec.structs.replace(self.target("totals"), generation=7)
+            keys = self.encoded_keys("totals")
+            backends.online.write_rows(old, keys, self.codec("totals").tombstones(len(keys), 1))
+        with contextlib.closing(Database(self.settings.registry_url, "chaos")) as database, database.writing() as connection:
+            row = {"project": "chaos", "view": "totals", "generation": 7, "sequence": 1, "since": FIRST}
+            connection.execute(sa.insert(unreachable_generations).values(row))
         self._keep(state)
 
     @contextmanager
