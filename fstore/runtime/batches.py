@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 import msgspec
 
 from fstore.backends import Backends
-from fstore.errors import AttemptUnknown, InputsNotReady, ValidationFailed
+from fstore.errors import AttemptUnknown, InputsNotReady, StoreCorrupt, ValidationFailed
 from fstore.failpoints import failpoint
 from fstore.interval import Interval
 from fstore.lineage.run import ParentRun
@@ -23,6 +23,7 @@ from fstore.runtime.compute import Chunk, Computed, compute_attempt, not_ready
 from fstore.runtime.incarnation import check_incarnation
 from fstore.runtime.inputs import MissingInput, ResolvedInputs, observe_step, resolve_inputs
 from fstore.runtime.materialize import Materialized, materialize_attempt
+from fstore.runtime.retention import verify
 from fstore.runtime.validate import ValidationReport, all_blocked, validate_attempt
 
 
@@ -114,11 +115,15 @@ class BatchRun:
 
     def _compute(self, intervals: Sequence[Interval]) -> Computed:
         before = len(self._done)
-        computed = compute_attempt(
-            self._backends, self._step, intervals, self._run_id, parent=self._parent,
-            progress=lambda done, _: self._tell(before + done),
-            chunk=Chunk(batch=self.batch.id, among=self._resolved.ready, known=self._known),
-        )  # fmt: skip
+        try:
+            computed = compute_attempt(
+                self._backends, self._step, intervals, self._run_id, parent=self._parent,
+                progress=lambda done, _: self._tell(before + done),
+                chunk=Chunk(batch=self.batch.id, among=self._resolved.ready, known=self._known),
+            )  # fmt: skip
+        except StoreCorrupt:  # what it read is recorded as damaged, so that it is made again before the next try
+            verify(self._backends, set(self._step.upstream), tiles=True)
+            raise
         self._attempts.append(computed.attempt)
         self._rows += computed.rows
         self._ignored_rows += computed.ignored_rows

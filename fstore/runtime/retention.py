@@ -105,11 +105,17 @@ def _forget(backends: Backends, registered: RegisteredView, now: datetime) -> in
 
 
 def verify(
-    backends: Backends, views: Collection[str] | None, *, everything: bool = False, progress: Progress | None = None
+    backends: Backends,
+    views: Collection[str] | None,
+    *,
+    everything: bool = False,
+    tiles: bool | None = None,
+    progress: Progress | None = None,
 ) -> Verified:
     """Compare published files with their checksums, and record in the registry which are damaged and which are sound.
 
-    Scans what can be read now; with ``everything`` also what is superseded and not deleted yet.
+    Scans what can be read now, tiles included when no views are named or ``tiles`` says so; with ``everything`` also what
+    is superseded and not deleted yet.
     """
     ledger, retention = backends.registry.ledger, backends.registry.retention
     held: list[tuple[str, HeldFile]] = []
@@ -127,7 +133,7 @@ def verify(
                     if file.path not in shown
                 ]
             held += [(registered.name, item) for item in files]
-    if views is None:
+    if views is None if tiles is None else tiles:
         held += [("tiles", HeldFile(attempt=attempt, file=file, ranges=(Interval(file.start, file.end),)))
                  for attempt, file in ledger.tiles.files(everything=everything)]  # fmt: skip
     lost = retention.lost({item.attempt for _, item in held})
