@@ -71,6 +71,8 @@ def check_incarnation(backends: Backends, *, online: bool = True) -> None:
 def check_online(backends: Backends, state: RegistryState) -> None:
     """Compare the online store's record with the registry. Raises RegistryRestored."""
     seen = read_online(backends.online, backends.settings.project)
+    if seen is not None and seen.sequence > state.sequence:
+        state = backends.registry.state()  # somebody may have published, and brought it online, since it was read
     if seen is not None and (seen.incarnation != state.incarnation or seen.sequence > state.sequence):
         raise _restored(backends, state, "online store", seen)
 

@@ -21,6 +21,9 @@ PARTS: dict[str, str] = {
     "kills": "tests.chaos.campaign",
     "online-model": "tests.chaos.online_model",
     "ledger-model": "tests.chaos.ledger_model",
+    "outbox-model": "tests.chaos.outbox_model",
+    "interleavings": "tests.chaos.interleavings",
+    "mutants": "tests.chaos.mutants",
     "publishers": "tests.chaos.publishers",
 }
 """Every part by name: the module that has its ``run(options) -> (scenarios, violations)``. Imported when it is run."""
