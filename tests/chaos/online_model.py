@@ -315,4 +315,4 @@ def run(options: Options) -> tuple[int, int]:
             machines["lmdb"] = lmdb_at(Path(directory))
         if "redis" in options.online or options.long:
             machines["redis"] = redis_at(stack.enter_context(redis_server()).url)
-        return run_part(options, "online-model", machines, examples=200 if options.long else 15, steps=50)
+        return run_part(options, "online-model", machines, examples=200 if options.long else 8, steps=40)

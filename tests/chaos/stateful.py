@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import partial
 
 import hypothesis
+import msgspec
 from hypothesis import HealthCheck, Verbosity, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, run_state_machine_as_test
 
@@ -85,6 +86,14 @@ def run_part(
             enough = options.scenarios is None or done * len(machines) >= options.scenarios
             more, start = not chosen and not violations and (wanted or not enough), start + 1
     return done, violations
+
+
+def event(run: str) -> str:
+    """Return a lineage event of a run that completed."""
+    return msgspec.json.encode({
+        "eventType": "COMPLETE", "eventTime": "2026-01-01T00:00:00Z", "run": {"runId": run},
+        "job": {"namespace": "shop", "name": "job"}, "producer": "https://example.org", "inputs": [], "outputs": [],
+    }).decode()  # fmt: skip
 
 
 def _tell(options: Options, part: str, before: int, taken: int) -> None:

@@ -11,7 +11,7 @@ from tests.chaos.stateful import machine_at, run_test
 
 
 def test_the_ledger_is_what_its_model_says_on_sqlite(tmp_path: Path) -> None:
-    run_test(machine_at(LedgerModel, url=f"sqlite:///{tmp_path}/registry.db"), examples=5, steps=40)
+    run_test(machine_at(LedgerModel, url=f"sqlite:///{tmp_path}/registry.db"), examples=4, steps=40)
 
 
 @pytest.mark.integration
