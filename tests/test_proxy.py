@@ -189,3 +189,12 @@ def test_nothing_is_left_when_it_ends(echo: Echo) -> None:
     with pytest.raises(ConnectionResetError):
         connection.recv(1)
     connection.close()
+
+
+def test_a_pattern_may_pass_some_times_first(proxy: Proxy) -> None:
+    with connect(proxy) as connection, proxy.broken(Faults(pattern=b"COMMIT", skip=2, times=1)):
+        assert ask(connection, b"COMMIT") == b"COMMIT"
+        assert ask(connection, b"COMMIT") == b"COMMIT"
+        with pytest.raises(ConnectionResetError):
+            ask(connection, b"COMMIT")
+    assert proxy.cuts == 1
