@@ -20,10 +20,10 @@ import msgspec
 from fstore import failpoints
 from fstore.backends import Backends
 from fstore.engines.duckdb import DuckDBEngine
-from fstore.errors import AttemptUnknown, FStoreError, ValidationFailed
+from fstore.errors import AttemptUnknown, FStoreError, RegistryRestored, ValidationFailed
 from fstore.plan.steps import Step
 from fstore.registry.database import Database
-from fstore.runtime import delivery, materialize, repair, validate
+from fstore.runtime import delivery, incarnation, materialize, repair, validate
 from fstore.stores.lmdb import LmdbStore
 from tests.chaos.market import DAY, OWNER, Market
 from tests.chaos.statements import Checker
@@ -197,6 +197,25 @@ def swept_attempt_cannot_publish(market: Market) -> list[str]:
     except FStoreError as error:
         return [f"it was published, and then failed: {error}"]
     return _state(market, {attempt: 1})
+
+
+def others_publish_is_no_restore(market: Market) -> list[str]:
+    """A state of the registry that was read before another process published is no reason to refuse the registry."""
+    real = incarnation.read_online
+
+    def others_come_first(*arguments: Any) -> incarnation.Seen | None:
+        incarnation.read_online = real
+        materialize.materialize_attempt(market.backends, _validated(market, 1))
+        return real(*arguments)
+
+    incarnation.read_online = others_come_first
+    try:
+        incarnation.check_incarnation(market.backends)
+    except RegistryRestored as error:
+        return [f"a healthy registry was refused: {error}"]
+    finally:
+        incarnation.read_online = real
+    return []
 
 
 def careless_sweep(backends: Backends, *_: object, **__: object) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.chaos import directed
 from tests.chaos.interleavings import opened_market
 from tests.chaos.market import Market
 from tests.chaos.mutants import MUTANTS, Mutant, survives
@@ -20,6 +21,10 @@ def market() -> Iterator[Market]:
 @pytest.mark.parametrize("mutant", MUTANTS, ids=[mutant.name.replace(" ", "-").replace(",", "") for mutant in MUTANTS])
 def test_killed(market: Market, mutant: Mutant) -> None:
     assert survives(market, mutant) is None
+
+
+def test_a_publication_of_somebody_else_is_no_restore(market: Market) -> None:
+    assert directed.others_publish_is_no_restore(market) == []
 
 
 def test_there_are_enough() -> None:
