@@ -12,7 +12,7 @@ import sqlite3
 import time
 from collections.abc import Generator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl, quote
 
 import sqlalchemy as sa
@@ -20,9 +20,6 @@ from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.pool import NullPool
 
 from fstore.errors import RegistryError, SettingsError
-
-if TYPE_CHECKING:
-    from psycopg.abc import PQGen
 
 BUSY_SECONDS = 30
 """How long a transaction waits for another one's lock before it gives up."""
@@ -140,15 +137,16 @@ def _begin_writing(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")  # for its error
 
 
-def _connect_impatiently(_dialect: object, _record: object, arguments: list[Any], options: dict[str, Any]) -> object:
+def _connect_impatiently(dialect: sa.Dialect, _record: object, arguments: list[Any], options: dict[str, Any]) -> object:
     """Connect to PostgreSQL with a driver's connection that does not wait for ever."""
-    import psycopg  # noqa: PLC0415  (an optional dependency)
+    driver: Any = dialect.loaded_dbapi
 
-    class Impatient(psycopg.Connection[Any]):
-        def wait(self, gen: PQGen[_T], *given: Any, **named: Any) -> _T:
-            return super().wait(self._bounded(gen), *given, **named)
+    class Impatient(driver.Connection):  # type: ignore[misc]  # known when it is used
+        def wait(self, gen: Generator[Any, Any, _T], *given: Any, **named: Any) -> _T:
+            result: _T = super().wait(self._bounded(gen), *given, **named)
+            return result
 
-        def _bounded(self, gen: PQGen[_T]) -> Generator[Any, Any, _T]:
+        def _bounded(self, gen: Generator[Any, Any, _T]) -> Generator[Any, Any, _T]:
             deadline = time.monotonic() + ANSWER_SECONDS
             try:
                 wanted = next(gen)
@@ -156,7 +154,7 @@ def _connect_impatiently(_dialect: object, _record: object, arguments: list[Any]
                     ready = yield wanted
                     if not ready and time.monotonic() > deadline:
                         self.close()
-                        raise psycopg.OperationalError(f"the server did not answer within {ANSWER_SECONDS} s")
+                        raise driver.OperationalError(f"the server did not answer within {ANSWER_SECONDS} s")
                     wanted = gen.send(ready)
             except StopIteration as done:
                 result: _T = done.value

@@ -107,8 +107,7 @@ def apply_work(backends: Backends, work: OnlineWork) -> int:
 
 def admit(backends: Backends, sequence: int) -> None:
     """Make sure that this registry may write the online store, and let the store know the sequence before its rows."""
-    state = backends.registry.state()
-    check_online(backends, state)
+    state = check_online(backends)
     write_online(backends.online, backends.settings.project, Seen(incarnation=state.incarnation, sequence=sequence))
 
 

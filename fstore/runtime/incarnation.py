@@ -55,26 +55,29 @@ def check_incarnation(backends: Backends, *, online: bool = True) -> None:
     A store that knows none yet remembers this one. An online store that cannot be asked now is not asked: it is asked again
     when something is brought there.
     """
-    state = backends.registry.state()
     seen = read_offline(backends)
+    state = backends.registry.state()
     if seen is None:
         _write_offline(backends, state.incarnation)
     elif seen.incarnation != state.incarnation:
         raise _restored(backends, state, f"offline store {backends.settings.offline_url}", seen)
     if online:
         try:
-            check_online(backends, state)
+            check_online(backends)
         except (StoreUnavailable, StoreMissing):
             return
 
 
-def check_online(backends: Backends, state: RegistryState) -> None:
-    """Compare the online store's record with the registry. Raises RegistryRestored."""
+def check_online(backends: Backends) -> RegistryState:
+    """Compare the online store's record with the registry, and return its state. Raises RegistryRestored.
+
+    The registry is read last: it only grows, so it is never behind what others have brought online in between.
+    """
     seen = read_online(backends.online, backends.settings.project)
-    if seen is not None and seen.sequence > state.sequence:
-        state = backends.registry.state()  # somebody may have published, and brought it online, since it was read
+    state = backends.registry.state()
     if seen is not None and (seen.incarnation != state.incarnation or seen.sequence > state.sequence):
         raise _restored(backends, state, "online store", seen)
+    return state
 
 
 def refuse_used_directory(backends: Backends, directory: str, attempt: int) -> None:

@@ -12,11 +12,12 @@ from fstore.errors import InjectedFault, RegistryRestored
 from fstore.failpoints import arm, disarm, fail
 from fstore.registry.backups import STEP, back_up, restore
 from fstore.registry.database import Database
+from fstore.runtime import incarnation
 from fstore.runtime.delivery import apply_outbox
 from fstore.runtime.incarnation import adopt_stores, codec_of, read_offline, read_online
 from fstore.runtime.materialize import materialize_attempt
 from fstore.runtime.repair import repair_online, sweep
-from fstore.stores.online import OnlineView
+from fstore.stores.online import OnlineStore, OnlineView
 from tests.projects import SmallProject, utc
 from tests.runtime.conftest import ORDERS, write_orders
 
@@ -172,3 +173,17 @@ def test_an_attempt_of_before_cannot_be_published_in_an_older_state(project: Sma
     shutil.copy(tmp_path / "copy.db", file)
     assert "online store was last written by" in refused(project, lambda: materialize_attempt(project.backends, summary.id))
     assert project.backends.registry.state().sequence == before
+
+
+def test_what_others_publish_meanwhile_is_no_restore(project: SmallProject, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They bring a newer sequence online while the store's record is being compared."""
+    project.run("user_orders", "2026-01-01", "2026-01-02", "first")
+    real = incarnation.read_online
+
+    def others_come_first(store: OnlineStore, name: str) -> incarnation.Seen | None:
+        monkeypatch.setattr(incarnation, "read_online", real)
+        project.run("user_orders", "2026-01-02", "2026-01-03", "second")
+        return real(store, name)
+
+    monkeypatch.setattr(incarnation, "read_online", others_come_first)
+    assert incarnation.check_online(project.backends) == project.backends.registry.state()
