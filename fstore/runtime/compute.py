@@ -33,7 +33,7 @@ from fstore.runtime.inputs import MissingInput, ResolvedInputs, observe_step, re
 from fstore.runtime.python_views import python_tables
 from fstore.runtime.sources import first_event
 from fstore.runtime.tiles import NO_TILES, TileReader, TilesRead
-from fstore.stores.offline import file_checksum
+from fstore.stores.checksums import file_checksum
 from fstore.types import DataFile
 
 CHUNK_ROWS = 2_000_000

@@ -21,7 +21,7 @@ from fstore.registry.records import TileAttempt
 from fstore.registry.tile_ledger import TileHeads
 from fstore.runtime.incarnation import refuse_used_directory
 from fstore.runtime.tile_ranges import clip_ranges
-from fstore.stores.offline import file_checksum
+from fstore.stores.checksums import file_checksum
 from fstore.types import DataFile
 
 INSTANT = "TIMESTAMP WITH TIME ZONE"

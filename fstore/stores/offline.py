@@ -29,6 +29,7 @@ from fstore.errors import (
     StoreError,
     StoreMismatch,
     StoreMissing,
+    StoreUnavailable,
 )
 from fstore.failpoints import failpoint
 from fstore.filesystem import open_filesystem
@@ -116,6 +117,10 @@ class OfflineStore(Protocol):
 
     def delete_directory(self, relative: str) -> None:
         """Delete a directory with its files; one that is not there is no error."""
+        ...
+
+    def delete_unfinished(self, relative: str) -> None:
+        """Delete what killed processes left half-written in a directory; who is still writing there has to try again."""
         ...
 
 
@@ -283,6 +288,12 @@ class LocalOfflineStore(_Files):
                 if parent == Path(self._root):
                     break
 
+    def delete_unfinished(self, relative: str) -> None:
+        """Delete files under their temporary names."""
+        with self._errors(relative):
+            for path in Path(self.full_path(relative)).glob(f"{_TEMPORARY}*"):
+                path.unlink(missing_ok=True)
+
     @contextmanager
     def writing(self, relative: str) -> Iterator[str]:
         """Give a local path; the file appears in the store when the block ends without an error."""
@@ -297,9 +308,15 @@ class LocalOfflineStore(_Files):
                 yield str(temporary)
             failpoint("offline.written")
             with self._errors(relative):
-                _sync(temporary)
-                failpoint("offline.synced")
-                temporary.replace(target)
+                try:
+                    _sync(temporary)
+                    failpoint("offline.synced")
+                    temporary.replace(target)
+                except FileNotFoundError:
+                    raise StoreUnavailable(
+                        f"file {relative!r} was deleted while it was written: another process has finished this attempt, or "
+                        "it was given up. Trying again finds out which."
+                    ) from None
                 failpoint("offline.renamed")
                 _sync(target.parent)
             failpoint("offline.visible")
@@ -321,6 +338,9 @@ class S3OfflineStore(_Files):
         with self._errors(), self.filesystem.open_output_stream(self.full_path(MARKER)) as stream:
             stream.write(msgspec.json.encode(_Marker(store_id=store_id)))
         self._check_same(store_id)
+
+    def delete_unfinished(self, relative: str) -> None:
+        """Do nothing: an object appears whole, and nothing of an upload that was cut off is to be seen."""
 
     def prepare_directory(self, relative: str) -> None:
         """Make a directory ready for files."""
@@ -359,12 +379,6 @@ def write_note(store: OfflineStore, relative: str, content: bytes) -> None:
     """Put a small file in the place of the one that was there, whole or not at all."""
     with store.writing(relative) as path:
         Path(path).write_bytes(content)
-
-
-def file_checksum(local: str) -> str:
-    """Return the SHA-256 of a local file's bytes as hex digits."""
-    with Path(local).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _remove(temporary: Path) -> None:
