@@ -51,7 +51,7 @@ KILLS = 25
 VIEWS = ("user_purchases", "big_spenders", "user_profile")
 DAGS = ("shop.purchases.daily", "shop.activity.daily")
 MAINTENANCE = "shop.maintenance"
-FIRST, LAST = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 10, tzinfo=UTC)
+FIRST, DAYS = datetime(2026, 1, 1, tzinfo=UTC), 10
 WEIGHTS = {"task": 45, "worker": 15, "scheduler": 8, "redis": 16, "registry": 16}
 """What is killed how often."""
 
@@ -130,24 +130,25 @@ class Server:
 def run(options: Options) -> tuple[int, int]:
     """Run the part of ``python -m tests.chaos --long``: one backfill under kills."""
     try:
-        outcome = run_disturbed(options, kills=options.scenarios or KILLS)
+        outcome = run_disturbed(options, kills=min(options.scenarios or KILLS, KILLS))
     except ServerMissing as reason:
         print(f"{NAME}: skipped: {reason}", flush=True)
         return 0, 0
     for text in outcome.violations:
-        options.violation(NAME, str(options.seed), text)
+        options.violation(NAME, options.only or str(options.seed), text)
     kills = ", ".join(f"{number} x {what}" for what, number in outcome.kills.most_common())
     print(f"{NAME}: killed {kills} in {outcome.seconds:.0f} s; the tasks took {outcome.tries} tries", flush=True)
     return sum(outcome.kills.values()), len(outcome.violations)
 
 
-def run_disturbed(options: Options, *, kills: int, last: datetime = LAST) -> Outcome:
+def run_disturbed(options: Options, *, kills: int, days: int = DAYS) -> Outcome:
     """Backfill both pipelines while things are killed; return what differs from an undisturbed run afterwards."""
     place = Path(tempfile.mkdtemp(prefix="fs-chaos-airflow-", dir="/tmp"))
     place.chmod(0o755)  # PostgreSQL may run as another user
     try:
-        undisturbed = load_settings(_project(place / "undisturbed"), environ={})
-        wanted = _run_undisturbed(undisturbed, last)
+        end = FIRST + timedelta(days=days)
+        undisturbed = load_settings(_project(place / "undisturbed", end), environ={})
+        wanted = _run_undisturbed(undisturbed, end)
         with contextlib.ExitStack() as stack:
             servers = _servers(place)
             for server in servers.values():
@@ -155,7 +156,7 @@ def run_disturbed(options: Options, *, kills: int, last: datetime = LAST) -> Out
             urls = {
                 "registry_url": servers["registry"]._running.url, "online_url": servers["redis"]._running.url,
             }  # fmt: skip
-            root = _project(place / "shop")
+            root = _project(place / "shop", end)
             settings = load_settings(root, environ={}, **urls)
             create_backends(settings).close()
             database = stack.enter_context(airflow_database(place / "airflow"))
@@ -163,7 +164,7 @@ def run_disturbed(options: Options, *, kills: int, last: datetime = LAST) -> Out
             airflow = stack.enter_context(LocalAirflow(root, database_url=database, environ=environ))
             client = stack.enter_context(contextlib.closing(airflow.client()))
             client.wait_for_dags([*DAGS, MAINTENANCE])
-            return _Disturbance(options, airflow, client, servers, settings, last).run(kills, wanted)
+            return _Disturbance(options, airflow, client, servers, settings, end).run(kills, wanted)
     finally:
         shutil.rmtree(place, ignore_errors=True)
 
@@ -171,11 +172,11 @@ def run_disturbed(options: Options, *, kills: int, last: datetime = LAST) -> Out
 class _Disturbance:
     def __init__(
         self, options: Options, airflow: LocalAirflow, client: AirflowClient, servers: dict[str, Server], settings: Settings,
-        last: datetime,
+        end: datetime,
     ) -> None:  # fmt: skip
         self.options, self.airflow, self.client, self.servers = options, airflow, client, servers
-        self.settings, self.last = settings, last
-        self.random = random.Random(options.seed)
+        self.settings, self.last = settings, end - timedelta(days=1)
+        self.random = random.Random(int(options.only or options.seed))
         self.killed: Counter[str] = Counter()
         self.schedulers: list[subprocess.Popen[bytes]] = []
 
@@ -257,12 +258,13 @@ class _Disturbance:
     # -- what is there afterwards -------------------------------------------------------------------------------------
 
     def _runs(self) -> list[DagRun] | None:
-        """Return the backfills' runs; None while not all of them are there, or Airflow does not answer."""
+        """Return the runs, those of the schedule too; None while backfilled ones are missing or Airflow does not answer."""
         try:
-            runs = [run for dag in DAGS for run in self.client.runs(dag, run_type="backfill")]
+            runs = [run for dag in DAGS for run in self.client.runs(dag)]
         except AirflowError:
             return None
-        return runs if len(runs) == len(DAGS) * ((self.last - FIRST).days + 1) else None
+        backfilled = sum(run.run_type == "backfill" for run in runs)
+        return runs if backfilled == len(DAGS) * ((self.last - FIRST).days + 1) else None
 
     def _tries(self, run: DagRun) -> int:
         return sum(task.try_number for task in self.client.task_instances(run.dag_id, run.dag_run_id).values())
@@ -298,14 +300,17 @@ def _is_worker(process: psutil.Process) -> bool:
     return " ".join(process.cmdline()).startswith("airflow worker -- ")
 
 
-def _project(root: Path) -> Path:
-    """Copy the project of the end-to-end tests, without what is broken on purpose, and write its data."""
+def _project(root: Path, end: datetime) -> Path:
+    """Copy the project of the end-to-end tests, without what is broken on purpose; its views end with the backfill."""
     source = Path(__file__).parents[1] / "end_to_end" / "project"
     ignored = shutil.ignore_patterns(
         "__pycache__", "broken.py", "strict.py", "gifts.py", "consumer.py", "feature_problems.py"
     )
     shutil.copytree(source, root, ignore=ignored)
     (root / "dags" / "feature_pipelines.py").write_text(DAG_FILE, encoding="utf-8")
+    for module in (root / "feature_defs").glob("*.py"):
+        text = module.read_text(encoding="utf-8").replace('end = "2026-02-01"', f'end = "{end:%Y-%m-%d}"')
+        module.write_text(text, encoding="utf-8")
     write_purchases(root / "data")
     return root
 
@@ -324,10 +329,10 @@ def _servers(place: Path) -> dict[str, Server]:
         raise
 
 
-def _run_undisturbed(settings: Settings, last: datetime) -> State:
+def _run_undisturbed(settings: Settings, end: datetime) -> State:
     with create_backends(settings) as backends:
         for step in prepare_steps(backends, load_plan(settings).project, VIEWS):
-            intervals = intervals_within(step, FIRST, last + timedelta(days=1))
+            intervals = intervals_within(step, FIRST, end)
             run_step(backends, step, intervals, "undisturbed")
         return _state(backends)
 
