@@ -114,6 +114,9 @@ def validate_attempt(backends: Backends, attempt_id: int, *, parent: ParentRun |
     running = [build("RUNNING", attempt, parent=parent, quality=quality)] if passed else []
     ledger.record_verdicts(attempt_id, verdicts, files, lineage_events=running)
     failpoint("validate.recorded")
+    if files is not None:  # an earlier try may have been killed while it wrote there, and nobody sweeps what is published
+        directory = backends.offline.attempt_directory(attempt.view, attempt.generation, attempt.id)
+        backends.offline.delete_unfinished(directory)
     _fail_if_all_blocked(backends, build, attempt, report, parent=parent, quality=quality)
     return report
 

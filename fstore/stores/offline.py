@@ -313,10 +313,10 @@ class LocalOfflineStore(_Files):
                     failpoint("offline.synced")
                     temporary.replace(target)
                 except FileNotFoundError:
-                    raise StoreUnavailable(
-                        f"file {relative!r} was deleted while it was written: another process has finished this attempt, or "
-                        "it was given up. Trying again finds out which."
-                    ) from None
+                    text = (
+                        f"file {relative!r} was deleted while it was written: its attempt was finished or given up meanwhile"
+                    )
+                    raise StoreUnavailable(text) from None
                 failpoint("offline.renamed")
                 _sync(target.parent)
             failpoint("offline.visible")
