@@ -42,7 +42,7 @@ class MaintenanceOperator(BaseOperator):
         """Do all parts; fail when one of them could not be done, to be retried if that can help."""
         # Imported here: the stores' drivers are needed by the running task only.
         from fstore.lineage.delivery import open_delivery  # noqa: PLC0415
-        from fstore.runtime.maintenance import maintain  # noqa: PLC0415
+        from fstore.runtime.maintenance import describe, maintain  # noqa: PLC0415
 
         sender = open_delivery()
         try:
@@ -51,13 +51,8 @@ class MaintenanceOperator(BaseOperator):
         finally:
             if sender is not None:
                 sender.close()
-        self.log.info("%d publication(s) brought online, %d row(s) written", done.delivered.entries, done.delivered.rows)
-        if done.repaired.views:
-            lost, rows = ", ".join(done.repaired.views), done.repaired.rows
-            self.log.warning("the online store had lost %s: %d row(s) written", lost, rows)
-        self.log.info("files of %d attempt(s) that published nothing were deleted", done.swept)
-        if done.forwarded is not None:
-            self.log.info("%d lineage event(s) forwarded, %d refused", done.forwarded.sent, done.forwarded.refused)
+        for line in describe(done):
+            self.log.info("%s", line)
         if done.problems:
             shown = "; ".join(f"{problem.part}: {problem.message}" for problem in done.problems)
             if done.retryable:

@@ -12,7 +12,7 @@ from fstore.cli.output import console, errors, print_json
 from fstore.cli.run import print_filled
 from fstore.lineage.delivery import open_delivery
 from fstore.runtime.flipping import Filled, fill_next
-from fstore.runtime.maintenance import Maintained, maintain
+from fstore.runtime.maintenance import Maintained, describe, maintain
 from fstore.settings import load_settings
 
 _FILL_BUDGET = timedelta(minutes=5)
@@ -47,18 +47,3 @@ def maintain_project(*, resend: bool, as_json: bool) -> int:
         for problem in done.problems:
             errors.print(f"[red]✗[/] {problem.part} [dim]{problem.code}[/] {escape(problem.message)}")
     return 1 if done.problems or filled.failed else 0
-
-
-def describe(done: Maintained) -> list[str]:
-    """Return a line for each part of what was done."""
-    lines = [f"{done.delivered.entries:,} publication(s) brought online, {done.delivered.rows:,} row(s) written"]
-    if done.repaired.views:
-        lines.append(f"the online store had lost {', '.join(done.repaired.views)}: {done.repaired.rows:,} row(s) written")
-    lines.append(f"files of {done.swept:,} attempt(s) that published nothing were deleted")
-    lines.append(f"files of {done.expired:,} attempt(s) superseded before the horizon were deleted")
-    lines.append(f"{done.forgotten:,} online row(s) that nobody can read were deleted")
-    if done.forwarded is None:
-        lines.append("lineage events are not forwarded: OPENLINEAGE_URL names no backend")
-    else:
-        lines.append(f"{done.forwarded.sent:,} lineage event(s) forwarded, {done.forwarded.refused:,} refused")
-    return lines

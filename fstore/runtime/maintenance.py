@@ -88,3 +88,18 @@ def maintain(backends: Backends, now: datetime, *, sender: Sender | None = None)
         delivered=delivered, repaired=repaired, swept=swept, expired=expired, forgotten=forgotten, forwarded=forwarded,
         problems=tuple(problems),
     )  # fmt: skip
+
+
+def describe(done: Maintained) -> list[str]:
+    """Return a line for each part of what was done."""
+    lines = [f"{done.delivered.entries:,} publication(s) brought online, {done.delivered.rows:,} row(s) written"]
+    if done.repaired.views:
+        lines.append(f"the online store had lost {', '.join(done.repaired.views)}: {done.repaired.rows:,} row(s) written")
+    lines.append(f"files of {done.swept:,} attempt(s) that published nothing were deleted")
+    lines.append(f"files of {done.expired:,} attempt(s) superseded before the horizon were deleted")
+    lines.append(f"{done.forgotten:,} online row(s) that nobody can read were deleted")
+    if done.forwarded is None:
+        lines.append("lineage events are not forwarded: OPENLINEAGE_URL names no backend")
+    else:
+        lines.append(f"{done.forwarded.sent:,} lineage event(s) forwarded, {done.forwarded.refused:,} refused")
+    return lines

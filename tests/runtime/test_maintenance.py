@@ -26,7 +26,7 @@ from tests.runtime.conftest import MODULE, ORDERS, write_orders
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
 STEPS = [
-    "online.begun", "online.written", "online.applied", "online.floor", "outbox.applied", "outbox.done", "repair.applied",
+    "online.begun", "online.written", "online.applied", "online.issued", "online.floor", "outbox.applied", "outbox.done", "repair.entered", "repair.applied",
     "sweep.abandoned", "sweep.deleted", "sweep.marked", "lineage.sent", "lineage.settled",
 ]  # fmt: skip
 FEATURES = ["user_orders:orders_3d", "order_events:doubled"]
@@ -51,7 +51,7 @@ def neglected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     step, days = small.step("user_orders"), small.intervals("user_orders", "2026-01-02", "2026-01-03")
     compute_attempt(small.backends, step, days, "dead")
     assert small.backends.registry.outbox.depth().pending == 1
-    assert lost_views(small.backends) == ["order_events"]
+    assert "order_events" in lost_views(small.backends)
     small.close()
     yield small.root
     small.close()
