@@ -230,26 +230,26 @@ def _maintain(market: Market) -> None:
     sweep(market.backends, NOW + timedelta(seconds=1), after=timedelta(0))
 
 
-def shrunk(market: Market, plan: Plan) -> Plan:
-    """Return a plan of fewer writers and turns that breaks something as well."""
-    smaller = True
-    while smaller:
-        smaller = False
-        for gone in range(len(plan.writers)):
-            left = tuple(writer for number, writer in enumerate(plan.writers) if number != gone)
-            turns = tuple(turn - (turn > gone) for turn in plan.turns if turn != gone)
-            if left and play(market, Plan(left, turns)):
-                plan, smaller = Plan(left, turns), True
-                break
-    size = len(plan.turns)
-    while size > 1:
-        size //= 2
-        for start in range(0, len(plan.turns), size):
-            fewer = Plan(plan.writers, plan.turns[:start] + plan.turns[start + size :])
-            if play(market, fewer):
-                plan = fewer
-                break
+def shrunk(market: Market, plan: Plan, tries: int = 60) -> Plan:
+    """Return a plan of fewer writers and turns that breaks something as well, as small as some tries find it."""
+    left = iter(range(tries))
+    while (
+        smaller := next((each for each in _smaller(plan) if next(left, None) is not None and play(market, each)), None)
+    ) is not None:
+        plan = smaller
     return plan
+
+
+def _smaller(plan: Plan) -> Iterator[Plan]:
+    """Return the plan without each of its writers, and without parts of its turns, large ones first."""
+    for gone in range(len(plan.writers) if len(plan.writers) > 1 else 0):
+        writers = tuple(writer for number, writer in enumerate(plan.writers) if number != gone)
+        yield Plan(writers, tuple(turn - (turn > gone) for turn in plan.turns if turn != gone))
+    size = len(plan.turns)
+    while size:
+        for start in range(0, len(plan.turns), size):
+            yield Plan(plan.writers, plan.turns[:start] + plan.turns[start + size :])
+        size //= 2
 
 
 # -- the part of the harness ------------------------------------------------------------------------------------------
@@ -271,7 +271,7 @@ def run(options: Options) -> tuple[int, int]:
                 options.violation("interleavings", name, f"{found.ways:,} of {ALL:,} interleavings were covered")
                 broken += 1
             options.progress("interleavings", total, None, broken)
-        count = options.scenarios or (2000 if options.long else 60)
+        count = options.scenarios or (2000 if options.long else 30)
         deadline = None if options.seconds is None else time.monotonic() + options.seconds
         share = -(-count // options.jobs)
         seeds = [range(options.seed + at, options.seed + min(count, at + share)) for at in range(0, count, share)]
