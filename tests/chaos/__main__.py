@@ -22,7 +22,6 @@ PARTS: dict[str, str] = {
     "online-model": "tests.chaos.online_model",
     "ledger-model": "tests.chaos.ledger_model",
     "outbox-model": "tests.chaos.outbox_model",
-    "outbox-model": "tests.chaos.outbox_model",
     "interleavings": "tests.chaos.interleavings",
     "mutants": "tests.chaos.mutants",
     "publishers": "tests.chaos.publishers",

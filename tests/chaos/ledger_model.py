@@ -232,13 +232,15 @@ class LedgerModel(Counted):
             self.record_verdicts(pick=pick, blocked=blocked & {0, 1}, left_out=set(), whole=True, stop=None)
         self.publish(pick=pick, part=None, stop=stop)
 
-    @rule(view=views, chosen=days, run=runs)
-    def run_whole(self, view: str, chosen: set[int], run: str) -> None:
-        """Begin and publish at once: what others read is republished under them."""
+    @rule(view=views, chosen=days, asked=st.lists(runs, min_size=1, max_size=2), backwards=st.booleans())
+    def run_whole(self, view: str, chosen: set[int], asked: list[str], backwards: bool) -> None:
+        """Begin one attempt or two and then publish: zombies, overtaken ones, and republished upstreams come about."""
         before = len(self.book.tries)
-        self._begin(view, chosen, run, None, None)
-        if len(self.book.tries) > before:
-            self.run_to_the_end(pick=0, blocked=set(), stop=None)
+        for run in asked:
+            self._begin(view, chosen, run, None, None)
+        begun = range(len(self.book.tries) - before)
+        for pick in begun if backwards else reversed(begun):
+            self.run_to_the_end(pick=pick, blocked=set(), stop=None)
 
     @precondition(lambda self: self.book.tries)
     @rule(pick=picks, stop=stops)
