@@ -57,11 +57,12 @@ class Log:
 
 def check(
     world: World, backends: Backends, history: Path, variants: set[str], views: tuple[str, ...] = VIEWS,
-    again: tuple[str, ...] = VIEWS, *, restored: bool = False,
+    again: tuple[str, ...] | None = VIEWS, *, restored: bool = False,
 ) -> list[str]:  # fmt: skip
     """Return what does not hold, after it converged.
 
-    ``variants`` are those of the source that there were, the last one sorted last; ``again`` are views to materialize again.
+    ``variants`` are those of the source that there were, the last one sorted last; ``again`` are views to materialize again
+    when everything is done once more (None: it is not).
     A ``restored`` registry has gaps in its sequences, knows nothing of some files, and has a store with floors above them.
     """
     log = Log(world)
@@ -77,7 +78,8 @@ def check(
         readings(world, backends, log, read_history(history, "online", "offline"), variants),
     ):
         found.extend(statement)
-    found.extend(repeated(world, backends, log, views, again))
+    if again is not None:
+        found.extend(repeated(world, backends, log, views, again))
     return found
 
 

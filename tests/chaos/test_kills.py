@@ -16,6 +16,7 @@ from tests.chaos.options import Options
 SEED = 20_261_121
 
 
+@pytest.mark.timeout(900)
 def test_every_failpoint_is_survived_twice(capsys: pytest.CaptureFixture[str]) -> None:
     options = Options(scenarios=2 * len(FAILPOINTS), seed=SEED, quiet=True)
     counted = Counter(name for name, _ in campaign.chosen(2 * len(FAILPOINTS), options))
