@@ -165,6 +165,7 @@ PROJECTS = {
     "docs/reference/client.md": laid_out,
     "docs/reference/on-demand.md": nothing,
     "docs/how-to/backfill.md": laid_out,
+    "docs/how-to/repair.md": laid_out,
     "docs/how-to/test-features.md": laid_out,
     "docs/how-to/back-up-the-registry.md": laid_out,
     "docs/how-to/change-features-safely.md": laid_out,
