@@ -51,7 +51,7 @@ test: env data  ## the whole suite, with real Redis, PostgreSQL, S3 and Airflow
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 chaos: env  ## kill, stop and interleave publishing a thousand times: at most five minutes on two cores
 	$(BIN)/python -m tests.chaos

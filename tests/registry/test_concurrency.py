@@ -155,7 +155,7 @@ def test_the_number_of_statements_does_not_grow_with_the_intervals(registry: Reg
 
     few = cost(10)
     assert cost(1_000) == few
-    assert max(few.values()) <= 20, few
+    assert max(few.values()) <= 21, few  # one of them enters the commit's token
 
 
 def test_heads_of_thousands_of_publications(registry: Registry) -> None:

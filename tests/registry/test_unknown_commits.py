@@ -49,7 +49,9 @@ def cut_in_commit(
         if registry._database.is_sqlite:
             raise sqlite3.OperationalError("disk I/O error")
         with registry._database.engine.connect() as other:
-            other.execute(sa.text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": connection.dbapi_connection.info.backend_pid})
+            other.execute(
+                sa.text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": connection.dbapi_connection.info.backend_pid}
+            )
         connection.execute("SELECT 1") if committed else commit(connection)
 
     with monkeypatch.context() as patched:
@@ -260,7 +262,7 @@ def test_a_server_that_stays_silent_is_given_up(own_postgres: RunningServer, mon
         arm("publish.locked", freeze)
         began = time.monotonic()
         try:
-            with pytest.raises(RegistryUnavailable, match="the server did not answer within 1 s$"):
+            with pytest.raises(RegistryUnavailable, match=r"the server did not answer within 1 s$"):
                 registry.ledger.publish(attempt)
         finally:
             disarm()
