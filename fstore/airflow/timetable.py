@@ -75,8 +75,8 @@ class FeatureTimetable(CronDataIntervalTimetable):
     ) -> DagRunInfo | None:
         """Return the next run; without catch-up, none before the newest interval that is due now.
 
-        When a pipeline ended while nothing ran, its last interval still gets a run, which computes what was missed; a
-        pipeline that was finished before it ever ran gets none.
+        A pipeline whose end has passed gets none, whatever it lacks: Airflow does not tell one that ended while nothing
+        ran (whose run that was planned before is still made) from a finished data set of which somebody backfilled a part.
         """
         bounds = [bound for bound in (self.start, restriction.earliest) if bound]
         if last_automated_data_interval is not None:
@@ -85,9 +85,7 @@ class FeatureTimetable(CronDataIntervalTimetable):
             return None
         start = self.schedule.ceil(max(plain(bound) for bound in bounds))
         if not restriction.catchup:
-            ran = last_automated_data_interval is not None
-            newest = self.newest_due(_now()) if ran else self.schedule.interval_ending_by(_now() - self.lag)
-            start = max(start, newest.start)
+            start = max(start, self.schedule.interval_ending_by(_now() - self.lag).start)
         end = self._next(start)
         if (restriction.latest and start > restriction.latest) or (self.end and end > self.end):
             return None
