@@ -257,6 +257,14 @@ class Ledger:
             connection.execute(sa.update(attempts).where(a.id.in_([row.id for row in rows])).values(state="abandoned"))
         return [Abandoned(id=row.id, view=row.view, generation=row.generation) for row in rows]
 
+    def swept(self, since: datetime) -> list[Abandoned]:
+        """Return the attempts that began at or after an instant and whose files were deleted."""
+        a = attempts.c
+        own = (a.project == self._database.project, a.state == "swept", a.created_at >= since)
+        with self._database.reading() as connection:
+            rows = connection.execute(sa.select(a.id, a.view, a.generation).where(*own).order_by(a.id)).all()
+        return [Abandoned(id=row.id, view=row.view, generation=row.generation) for row in rows]
+
     @repeated
     def mark_swept(self, attempt_ids: Collection[int]) -> None:
         """Record that the files of given-up attempts are deleted."""

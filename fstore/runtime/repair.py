@@ -25,6 +25,10 @@ SWEEP_AFTER = timedelta(days=2)
 """How long the files of an attempt that published nothing are kept: for looking at them, and for tasks that still run."""
 
 
+SWEEP_AGAIN = timedelta(days=30)
+"""How long files that appear after that are looked for: of a process that stood still, and went on."""
+
+
 class Repaired(msgspec.Struct, frozen=True, kw_only=True):
     """The views that were brought online again, and the rows that this took."""
 
@@ -87,6 +91,8 @@ def sweep(backends: Backends, now: datetime, *, after: timedelta = SWEEP_AFTER) 
         failpoint("sweep.deleted")
     ledger.mark_swept([attempt.id for attempt in dead])
     failpoint("sweep.marked")
+    for attempt in ledger.swept(now - after - SWEEP_AGAIN):
+        backends.offline.delete_directory(backends.offline.attempt_directory(attempt.view, attempt.generation, attempt.id))
     sweep_extracts(backends.registry, backends.offline, now - after)
     return len(dead)
 

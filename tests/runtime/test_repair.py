@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fstore import Client
+from fstore import Client, failpoints
 from fstore.errors import AttemptUnknown, FloorMissing, StoreMissing
 from fstore.runtime.compute import compute_attempt
 from fstore.runtime.materialize import materialize_attempt
@@ -39,6 +39,24 @@ def test_a_lost_online_store_is_an_error_until_it_is_repaired(project: SmallProj
     assert sorted(repaired.views) == ["order_events", "user_orders"]
     assert read_online(project) == before
     assert repair_online(project.backends).views == ()
+
+
+def test_files_that_appear_after_the_sweep_are_deleted_by_the_next_one(project: SmallProject) -> None:
+    step, days = project.step("user_orders"), project.intervals("user_orders", "2026-01-01", "2026-01-02")
+    later, root = datetime.now(UTC) + timedelta(days=3), Path(project.settings.offline_url.removeprefix("file:"))
+
+    def swept_while_it_stood_still(_: str) -> None:
+        assert sweep(project.backends, later) == 1
+
+    failpoints.arm("attempt.begun", failpoints.at_hit(1, swept_while_it_stood_still))
+    try:
+        with pytest.raises(AttemptUnknown, match="its files were deleted"):
+            compute_attempt(project.backends, step, days, "zombie")
+    finally:
+        failpoints.disarm()
+    assert list(root.rglob("user_orders/**/*.parquet"))
+    assert sweep(project.backends, later) == 0
+    assert not list(root.rglob("user_orders/**/*.parquet"))
 
 
 def test_sweeping_deletes_what_published_nothing_and_only_that(project: SmallProject) -> None:
