@@ -39,7 +39,7 @@ demo: env data  ## backfill the flights through Airflow, then read them back
 up: env data  ## run Airflow with the flights project, until Ctrl-C
 	@$(BIN)/python -m scripts.up
 
-check: env  ## format, lint, types, architecture and unit tests: under a minute
+check: env  ## format, lint, types, architecture and the tests of definitions and plans
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -53,7 +53,7 @@ test: env data  ## the whole suite, with real Redis, PostgreSQL, S3 and Airflow
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-chaos: env  ## kill, stop and interleave publishing a thousand times: at most five minutes on two cores
+chaos: env  ## kill, stop and interleave publishing a thousand times
 	$(BIN)/python -m tests.chaos
 
 chaos-long: env  ## the same ten thousand times, on every store, with zombies, syscalls and a real Airflow

@@ -50,11 +50,11 @@ def _declared(project: Project, view: View, types: Mapping[str, str]) -> tuple[V
     keys = project.entities[view.entity].join_keys
     source = ParquetSource(f"{_ROWS}_{view.name}", path="rows", keys=list(keys), static=True, schema={**keys, **types},
                            location=view.location)  # fmt: skip
-    stub = View(
+    declared = View(
         name=view.name, entity=view.entity, module=view.module, location=view.location, schedule=view.schedule,
         timezone=view.timezone, start=view.start or "1970-01-01",
         inputs=(Input(alias="r", kind="source", name=source.name),),
         members={name: Field(type=type_, location=view.location) for name, type_ in types.items()},
         sql=f"SELECT {', '.join(chr(34) + name + chr(34) for name in [*keys, *types])} FROM r",
     )  # fmt: skip
-    return stub, source
+    return declared, source
