@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Row
 
 from fstore.interval import Interval, merge_intervals
 from fstore.registry.database import Database
@@ -50,6 +51,11 @@ def read_heads(database: Database, connection: Connection, scope: Scope) -> list
         )
         for row in rows
     ]
+    return heads_of(rows, ranges)
+
+
+def heads_of(rows: Sequence[Row[*tuple[Any, ...]]], ranges: Sequence[tuple[datetime, datetime]]) -> list[Head]:
+    """Return what is seen of publications, each over its range: maximal ranges of the highest sequence, ascending."""
     return [
         Head(
             start=start,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -18,7 +17,7 @@ from sqlalchemy.engine import Connection
 from fstore.interval import Interval
 from fstore.plan.steps import Step
 from fstore.registry.database import Database
-from fstore.registry.overlay import overlay
+from fstore.registry.heads import heads_of
 from fstore.registry.records import Head
 from fstore.registry.staleness import intervals_blocked_again, stale_intervals
 from fstore.registry.tables import (
@@ -94,22 +93,7 @@ def _published(database: Database, connection: Connection, generations: Mapping[
         for row in rows:
             if generations[row.view] == row.generation:
                 grouped[row.view].append(row)
-    return {view: _heads(rows) for view, rows in grouped.items()}
-
-
-def _heads(rows: Sequence[sa.Row[*tuple[Any, ...]]]) -> list[Head]:
-    ranges: list[tuple[datetime, datetime]] = [(row.start_at, row.end_at) for row in rows]
-    return [
-        Head(
-            start=start,
-            end=end,
-            sequence=rows[index].sequence,
-            attempt=rows[index].attempt_id,
-            published_at=rows[index].published_at,
-            fingerprint=rows[index].fingerprint,
-        )
-        for start, end, index in overlay(ranges, [row.sequence for row in rows])
-    ]
+    return {view: heads_of(rows, [(row.start_at, row.end_at) for row in rows]) for view, rows in grouped.items()}
 
 
 def _blocked(database: Database, connection: Connection) -> set[tuple[str, int]]:
