@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -29,9 +29,13 @@ _EXACT_FLOAT = 2.0**53
 """From here on not every whole number has a float64, so that a key read as float may be another one's."""
 
 
-def read_entity_rows(
-    rows: pd.DataFrame | pl.DataFrame | pa.Table | str | Path | Sequence[Mapping[str, object]] | Mapping[str, object],
-) -> pa.Table:
+EntityRows: TypeAlias = (
+    "pd.DataFrame | pl.DataFrame | pa.Table | str | Path | Sequence[Mapping[str, object]] | Mapping[str, object]"
+)
+"""What entity rows may be given as; a text is the path of a Parquet file."""
+
+
+def read_entity_rows(rows: EntityRows) -> pa.Table:
     """Return entity rows as an Arrow table, in the order given and with all columns.
 
     A pandas index is left out. Raises EntityColumnError for anything that is not a table, or has a column name twice.

@@ -22,9 +22,10 @@ from fstore.retrieval.entity_rows import request_values
 from fstore.types import Column, parse_type
 
 if TYPE_CHECKING:
+    from fstore.backends import Backends
     from fstore.engines.engine import Engine
     from fstore.plan.steps import PlannedOnDemand
-    from fstore.retrieval.features import SelectedOnDemand, SelectedView
+    from fstore.retrieval.features import SelectedOnDemand, SelectedView, Selection
 
 
 class OnDemandProgram:
@@ -78,6 +79,12 @@ class OnDemandProgram:
 
     def _needed_by(self, column: Column) -> str:
         return next(item.definition.name for item in self.selected if column in item.definition.request)
+
+
+def on_demand_program(backends: Backends, selection: Selection) -> OnDemandProgram:
+    """Compile the on-demand features of a selection, with the project's engine and definition modules."""
+    directory = Path(backends.settings.definitions_dir)
+    return OnDemandProgram(selection.on_demand, selection.views, lambda: backends.engine, directory)
 
 
 def _request(selected: Sequence[SelectedOnDemand]) -> tuple[Column, ...]:

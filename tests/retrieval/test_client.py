@@ -264,7 +264,7 @@ def test_online_reads_refuse_what_is_not_there(client: Client) -> None:
 
 
 def test_a_changed_definition_reaches_prepared_reads(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fstore.retrieval.client._PLAN_SECONDS", -1.0)
+    monkeypatch.setattr("fstore.retrieval.prepared_reads._PLAN_SECONDS", -1.0)
     step = make_step("changing", features=features(("n", "int64", 0)))
     publisher.register(step)
     client = Client(publisher.backends, clock=lambda: T0 + DAY)

@@ -1,0 +1,129 @@
+"""Historical reads: the features of entity rows, each as it was known at the row's instant.
+
+Takes the parts of one project; gives training frames with their manifests, and rebuilds them. Resolves what is wanted and at
+which moment of the log, lets :mod:`fstore.retrieval.point_in_time` join each view, and puts the columns together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from fstore.arrow import rows_hash
+from fstore.errors import RetrievalError
+from fstore.retrieval.entity_rows import EntityRows, key_columns, read_entity_rows, time_column
+from fstore.retrieval.features import Wanted, as_it_was, refuse_taken, select_features
+from fstore.retrieval.on_demand import on_demand_program
+from fstore.retrieval.point_in_time import EntityTimes, join_view
+from fstore.retrieval.training import Manifest, Missing, TrainingFrame
+
+if TYPE_CHECKING:
+    from fstore.backends import Backends
+    from fstore.registry.retention_records import SnapshotPin
+
+
+class HistoricalReads:
+    """Reads training frames of one project; what :class:`~fstore.Client` says of its methods holds here."""
+
+    def __init__(self, backends: Backends, clock: Callable[[], datetime]) -> None:
+        self._backends, self._clock = backends, clock
+
+    def read(
+        self, entity_rows: EntityRows, features: Sequence[Wanted] | None = None, *, service: str | None = None,
+        timestamp_column: str = "event_timestamp", missing: Missing = "error", as_of: int | datetime | None = None,
+        full_names: bool = False,
+    ) -> TrainingFrame:  # fmt: skip
+        """Join features to entity rows."""
+        if missing not in ("error", "allow"):
+            raise RetrievalError(f'missing must be "error" or "allow", got {missing!r}')
+        registry = self._backends.registry
+        selection = select_features(registry, features=features, service=service, full_names=full_names)
+        table = read_entity_rows(entity_rows)
+        refuse_taken(selection, table.column_names)
+        instants = time_column(table, timestamp_column)
+        state = registry.state()
+        sequence = self._sequence(as_of, state.sequence)
+        if as_of is not None:
+            selection = as_it_was(registry, selection, sequence)
+        keys = [key_columns(table, view.keys, view.label) for view in selection.views]
+        on_demand = on_demand_program(self._backends, selection)
+        joined = [
+            join_view(
+                self._backends, view, EntityTimes(keys=own, instants=instants), sequence=sequence, strict=missing == "error"
+            )
+            for view, own in zip(selection.views, keys, strict=True)
+        ]
+        values = {name: part.table[name] for part in joined for name in part.table.column_names}
+        values |= on_demand.evaluate(table, values)
+        spine_columns = [*selection.keys, *dict.fromkeys(column.name for column in on_demand.request), timestamp_column]
+        for reference, column in zip(selection.references, selection.columns, strict=True):
+            table = table.append_column(column, values[reference])
+        manifest = Manifest(
+            project=self._backends.settings.project,
+            registry=state.incarnation,
+            registry_version=state.version,
+            sequence=sequence,
+            created_at=self._clock(),
+            features=selection.references,
+            columns=selection.columns,
+            timestamp_column=timestamp_column,
+            missing=missing,
+            full_names=full_names,
+            rows=table.num_rows,
+            spine_checksum=rows_hash(table, columns=list(dict.fromkeys(spine_columns))),
+            views=tuple(part.report for part in joined),
+            on_demand={item.definition.name: item.definition.fingerprint for item in selection.on_demand},
+            content_checksum=rows_hash(table, columns=list(dict.fromkeys([*spine_columns, *selection.columns]))),
+        )
+        return TrainingFrame(table, manifest)
+
+    def rebuild(self, manifest: Manifest, entity_rows: EntityRows) -> TrainingFrame:
+        """Read a frame again from its manifest and the same entity rows, with equal content."""
+        table = read_entity_rows(entity_rows)
+        self._refuse_foreign(manifest)
+        # the first read passed its own check for missing history: what was blocked then may be published by now
+        frame = self.read(
+            table, manifest.features, timestamp_column=manifest.timestamp_column, as_of=manifest.sequence, missing="allow",
+            full_names=manifest.full_names,
+        )  # fmt: skip
+        if frame.manifest.spine_checksum != manifest.spine_checksum:
+            raise RetrievalError("the entity rows are not those of the manifest: their keys or times differ")
+        if frame.manifest.definitions != manifest.definitions:
+            changed = [view for view, text in manifest.definitions.items() if frame.manifest.definitions.get(view) != text]
+            raise RetrievalError(f"the definitions of {', '.join(changed)} changed since the manifest was written")
+        if manifest.content_checksum not in ("", frame.manifest.content_checksum):
+            raise RetrievalError(
+                "the frame has other values than when the manifest was written, although definitions, rows and sequence are "
+                "the same: `fstore verify` finds damaged files; on-demand features may call what is not deterministic"
+            )
+        return frame
+
+    def pin(
+        self, name: str, *, until: datetime, as_of: int | datetime | None = None, manifest: Manifest | None = None
+    ) -> SnapshotPin:
+        """Keep what is readable as of a moment, or what a frame's manifest needs, until an instant."""
+        registry = self._backends.registry
+        if until.tzinfo is None:
+            raise RetrievalError(f"until must be an instant with a time zone, got {until!r}: add tzinfo=UTC")
+        if manifest is not None:
+            self._refuse_foreign(manifest)
+            return registry.retention.pin(name, manifest.sequence, until)
+        sequence = None if as_of is None else self._sequence(as_of, registry.state().sequence)
+        return registry.retention.pin(name, sequence, until)
+
+    def _sequence(self, as_of: int | datetime | None, newest: int) -> int:
+        """Return the publication up to which a read sees the log, so that all its views are read at one moment."""
+        if not isinstance(as_of, datetime):
+            return newest if as_of is None else min(as_of, newest)
+        if as_of.tzinfo is None:
+            raise RetrievalError(f"as_of must be an instant with a time zone, got {as_of!r}: add tzinfo=UTC")
+        return min(self._backends.registry.retention.sequence_at(as_of), newest)
+
+    def _refuse_foreign(self, manifest: Manifest) -> None:
+        state = self._backends.registry.state()
+        if (manifest.project, manifest.registry) != (self._backends.settings.project, state.incarnation):
+            raise RetrievalError(
+                f"the manifest is of project {manifest.project!r} in registry {manifest.registry}; this client reads "
+                f"project {self._backends.settings.project!r} in registry {state.incarnation}"
+            )
