@@ -36,8 +36,8 @@ from fstore.registry.heads import Scope, read_blocked, read_heads, read_newest, 
 from fstore.registry.lineage_log import LineageLog
 from fstore.registry.publishing import lock_project, publish_attempt
 from fstore.registry.records import (
-    Abandoned,
     Attempt,
+    AttemptPlace,
     AttemptSummary,
     Batch,
     CheckResult,
@@ -235,7 +235,7 @@ class Ledger:
             self._lineage.record_within(connection, lineage_events)
 
     @repeated
-    def abandon(self, before: datetime) -> list[Abandoned]:
+    def abandon(self, before: datetime) -> list[AttemptPlace]:
         """Give up the attempts that began before an instant and published nothing, and return them: they never will.
 
         Those that were given up earlier but not marked as swept are returned again.
@@ -255,15 +255,24 @@ class Ledger:
                 sa.select(a.id, a.view, a.generation).where(dead).order_by(a.id).limit(BATCH).with_for_update(key_share=True)
             ).all()
             connection.execute(sa.update(attempts).where(a.id.in_([row.id for row in rows])).values(state="abandoned"))
-        return [Abandoned(id=row.id, view=row.view, generation=row.generation) for row in rows]
+        return [AttemptPlace(id=row.id, view=row.view, generation=row.generation) for row in rows]
 
-    def swept(self, since: datetime) -> list[Abandoned]:
+    def swept(self, since: datetime) -> list[AttemptPlace]:
         """Return the attempts that began at or after an instant and whose files were deleted."""
         a = attempts.c
         own = (a.project == self._database.project, a.state == "swept", a.created_at >= since)
         with self._database.reading() as connection:
             rows = connection.execute(sa.select(a.id, a.view, a.generation).where(*own).order_by(a.id)).all()
-        return [Abandoned(id=row.id, view=row.view, generation=row.generation) for row in rows]
+        return [AttemptPlace(id=row.id, view=row.view, generation=row.generation) for row in rows]
+
+    def rewritten(self, since: datetime, before: datetime) -> list[AttemptPlace]:
+        """Return the attempts published within ``[since, before)`` of which validation set rows aside."""
+        a, i = attempts.c, attempt_intervals.c
+        quarantined = sa.exists().where(i.attempt_id == a.id, i.quarantined_rows > 0)
+        published = (a.project == self._database.project, a.state == "published", a.finished_at >= since)
+        query = sa.select(a.id, a.view, a.generation).where(*published, a.finished_at < before, quarantined).order_by(a.id)
+        with self._database.reading() as connection:
+            return [AttemptPlace(id=row.id, view=row.view, generation=row.generation) for row in connection.execute(query)]
 
     @repeated
     def mark_swept(self, attempt_ids: Collection[int]) -> None:

@@ -123,8 +123,8 @@ class TileHead(msgspec.Struct, frozen=True, kw_only=True):
     known: dict[str, int]
 
 
-class Abandoned(msgspec.Struct, frozen=True, kw_only=True):
-    """An attempt that was given up: its files may be deleted."""
+class AttemptPlace(msgspec.Struct, frozen=True, kw_only=True):
+    """What says where the files of an attempt are, to the sweeper."""
 
     id: int
     view: str

@@ -23,7 +23,7 @@ from fstore.plan.sql import quoted
 from fstore.plan.steps import EVENT_TIMESTAMP, Step
 from fstore.registry.records import Head, RegisteredView, RegistryState
 from fstore.stores.encoding import RowCodec, row_sequence
-from fstore.stores.offline import read_note, write_note
+from fstore.stores.offline_notes import read_note, write_note
 from fstore.stores.online import Floor, OnlineStore, OnlineView, apply_rows, apply_tombstones
 
 _NOTE = "_registry.json"

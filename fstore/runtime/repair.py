@@ -17,6 +17,7 @@ from fstore.errors import FStoreError, StoreUnavailable
 from fstore.extraction import sweep_extracts
 from fstore.failpoints import failpoint
 from fstore.registry.records import Head, OnlineWork, RegisteredView
+from fstore.runtime.audited_files import left_over
 from fstore.runtime.delivery import admit, apply_work, online_view, write_rows
 from fstore.runtime.incarnation import check_incarnation
 from fstore.stores.online import Mark
@@ -27,6 +28,10 @@ SWEEP_AFTER = timedelta(days=2)
 
 SWEEP_AGAIN = timedelta(days=30)
 """How long files that appear after that are looked for: of a process that stood still, and went on."""
+
+
+TIDIED = timedelta(days=7)
+"""For how long after that files of validations that do not count are looked for beside those of published attempts."""
 
 
 class Repaired(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,7 +83,8 @@ def _views_behind(backends: Backends, views: Collection[str] | None) -> Iterator
 def sweep(backends: Backends, now: datetime, *, after: timedelta = SWEEP_AFTER) -> int:
     """Delete the files of attempts that began before ``now - after`` and published nothing; return how many attempts.
 
-    Copies of tables that were never recorded, or that others took the place of before that, are deleted as well.
+    Copies of tables that were never recorded, or that others took the place of before that, are deleted as well, and what
+    tries of a validation left beside the files that were published.
 
     The attempts are marked first, so that one that is still running cannot publish files that are gone.
     """
@@ -93,6 +99,11 @@ def sweep(backends: Backends, now: datetime, *, after: timedelta = SWEEP_AFTER) 
     failpoint("sweep.marked")
     for attempt in ledger.swept(now - after - SWEEP_AGAIN):
         backends.offline.delete_directory(backends.offline.attempt_directory(attempt.view, attempt.generation, attempt.id))
+    for rewritten in ledger.rewritten(now - after - TIDIED, now - after):
+        directory = backends.offline.attempt_directory(rewritten.view, rewritten.generation, rewritten.id)
+        listed = [file.path for file in backends.offline.list_directory(directory)]
+        for path in left_over(listed, ledger.files([rewritten.id]).get(rewritten.id, ())):
+            backends.offline.delete_file(path)
     sweep_extracts(backends.registry, backends.offline, now - after)
     return len(dead)
 

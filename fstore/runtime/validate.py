@@ -23,6 +23,7 @@ from fstore.plan.audits import INTERVAL_COLUMN, AuditQueries, compile_audit_quer
 from fstore.plan.sql import quoted
 from fstore.plan.steps import EVENT_TIMESTAMP, Audit, Step
 from fstore.registry.records import Attempt, CheckResult, Verdict
+from fstore.runtime.audited_files import new_writing, quarantine_file
 from fstore.runtime.compute import FileWriter
 from fstore.runtime.events import EventBuilder
 from fstore.runtime.unchanged import refuse_changed_columns
@@ -94,7 +95,9 @@ def validate_attempt(backends: Backends, attempt_id: int, *, parent: ParentRun |
     build = EventBuilder(backends)
     judged = len(attempt.verdicts) == len(attempt.intervals)  # one that failed, too: all of it was blocked
     if attempt.state in ("validated", "published") or (attempt.state == "failed" and judged):
-        report = ValidationReport(attempt=attempt_id, view=attempt.view, verdicts=attempt.verdicts)
+        report = ValidationReport(
+            attempt=attempt_id, view=attempt.view, verdicts=attempt.verdicts, quarantine_file=quarantine_file(attempt.files)
+        )
         _fail_if_all_blocked(backends, build, attempt, report, parent=parent)  # the first try may have been killed before it
         return report
     if attempt.state != "begun" or not attempt.files:
@@ -192,10 +195,11 @@ class _Audit:
         directory = self._backends.offline.attempt_directory(attempt.view, attempt.generation, attempt.id)
         held = Interval(attempt.intervals[0].start, attempt.intervals[-1].end)
         kept = ", ".join(quoted(column.name) for column in step.columns())
-        aside = FileWriter(self._backends, step, directory, prefix="quarantine").write_query(
+        audited_prefix, quarantine_prefix = new_writing()
+        aside = FileWriter(self._backends, step, directory, prefix=quarantine_prefix).write_query(
             self._query(f"SELECT {kept} FROM ({self._queries.quarantine}) WHERE {QUARANTINED}"), held
         )
-        audited = FileWriter(self._backends, step, directory, prefix="audited").write_query(
+        audited = FileWriter(self._backends, step, directory, prefix=audited_prefix).write_query(
             self._query(_audited_sql(step, self._queries.quarantine)), held
         )
         return [audited], aside.path

@@ -119,6 +119,10 @@ class OfflineStore(Protocol):
         """Delete a directory with its files; one that is not there is no error."""
         ...
 
+    def delete_file(self, relative: str) -> None:
+        """Delete a file; one that is not there is no error."""
+        ...
+
     def delete_unfinished(self, relative: str) -> None:
         """Delete what killed processes left half-written in a directory; who is still writing there has to try again."""
         ...
@@ -213,6 +217,13 @@ class _Files:
         try:
             with self._errors(relative):
                 self.filesystem.delete_dir(self.full_path(relative))
+        except StoreCorrupt:
+            return
+
+    def delete_file(self, relative: str) -> None:
+        try:
+            with self._errors(relative):
+                self.filesystem.delete_file(self.full_path(relative))
         except StoreCorrupt:
             return
 
@@ -361,24 +372,6 @@ class S3OfflineStore(_Files):
                 pafs.copy_files(local, target, pafs.LocalFileSystem(), self.filesystem)
         finally:
             shutil.rmtree(directory, ignore_errors=True)
-
-
-def read_note(store: OfflineStore, relative: str) -> bytes | None:
-    """Return the content of a small file, or None where there is none."""
-    try:
-        with store.filesystem.open_input_stream(store.full_path(relative)) as stream:
-            content: bytes = stream.read()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise store_error(error, relative, store.url) from error
-    return content
-
-
-def write_note(store: OfflineStore, relative: str, content: bytes) -> None:
-    """Put a small file in the place of the one that was there, whole or not at all."""
-    with store.writing(relative) as path:
-        Path(path).write_bytes(content)
 
 
 def _remove(temporary: Path) -> None:
