@@ -139,9 +139,11 @@ def run_baseline(keys: int, name: str) -> float:
     with duckdb.connect(config={**LIMITS, "temp_directory": str(source / "spill")}) as connection:
         connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
         connection.execute(f"CREATE VIEW events AS FROM read_parquet('{source}/events.parquet')")
-        connection.execute("CREATE TABLE intervals (interval_start TIMESTAMPTZ, interval_end TIMESTAMPTZ)")
-        rows = [(interval.start, interval.end) for interval in Schedule.parse("@daily").intervals(START, END)]
-        connection.executemany("INSERT INTO intervals VALUES (?, ?)", rows)
+        intervals = list(Schedule.parse("@daily").intervals(START, END))
+        connection.execute(  # in one piece: a row at a time takes 0.1 s, which would be the plan's
+            "CREATE TABLE intervals AS SELECT unnest(?) AS interval_start, unnest(?) AS interval_end",
+            [[interval.start for interval in intervals], [interval.end for interval in intervals]],
+        )
         connection.execute(
             f"COPY (FROM ({sql}) ORDER BY {ORDER}) TO '{path}' "
             f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP_ROWS})"
