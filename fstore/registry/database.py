@@ -315,7 +315,7 @@ class Database:
         if "readonly database" in text and self._is_writable():
             # SQLite opens a file for reading when opening it for writing fails, for whatever reason.
             return RegistryUnavailable(f"registry {self.label} could not be opened for writing: {text}", lost=rolled_back)
-        if "readonly database" in text or state == "25006":
+        if "readonly database" in text or state in ("25006", "42501"):
             return RegistryReadOnly(f"registry {self.label} is read-only: {text}")
         if "is not a database" in text or "malformed" in text:
             return RegistryError(f"registry {self.label} is damaged or not a registry: {text}")

@@ -296,8 +296,8 @@ class Ledger:
     ) -> list[Head]:
         """Return what is seen of a view within ``[start, end)``: maximal ranges, ascending, clipped to it.
 
-        ``as_of`` is a sequence or an instant (default: now), the generation the live one by default. Raises
-        UnknownFeature.
+        ``as_of`` is a sequence or an instant (default: now), the generation the live one by default. As of an instant that
+        is not settled (``Retention.sequence_at``) later publications may still count. Raises UnknownFeature.
         """
         with self._database.reading() as connection:
             number = live_generation(self._database, connection, view) if generation is None else generation

@@ -9,6 +9,7 @@ definitions, computes nothing and moves no rows.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -173,8 +174,8 @@ class Overlays:
             _refuse_incomplete(lacking_intervals(database, connection, name))
             _refuse_offline(database, connection, views, online)
             version = project.version + 1
-            sequence = take_sequence(database, connection, project)
-            done = _flips_of(database.on_overlay(""), connection, views, version, sequence)
+            sequence, now = take_sequence(database, connection, project)
+            done = _flips_of(database.on_overlay(""), connection, views, version, sequence, now)
             replaced = {service.name: service for service in read_services(database.on_overlay(""), connection)}
             old = [replaced[service.name] for service in services if service.name in replaced]
             make_live(database, connection, [(view.step, view.generation) for view in views], version=version)
@@ -222,13 +223,11 @@ class Overlays:
                     service for row in rows for service in msgspec.json.decode(row.old_services, type=list[PlannedService])
                 ]
                 register_services(database, connection, old)
+            sequence, now = take_sequence(database, connection, project)
             connection.execute(
                 sa.update(flips)
                 .where(*chosen, f.view.in_([row.view for row in undone]))
-                .values(
-                    rolled_back_at=database.now(connection),
-                    rolled_back_sequence=take_sequence(database, connection, project),
-                )
+                .values(rolled_back_at=now, rolled_back_sequence=sequence)
             )
             _drop_broken_services(database, connection)
             set_version(database, connection, new_version)
@@ -236,10 +235,9 @@ class Overlays:
 
 
 def _flips_of(
-    database: Database, connection: Connection, views: Sequence[RegisteredView], version: int, sequence: int
+    database: Database, connection: Connection, views: Sequence[RegisteredView], version: int, sequence: int, now: datetime
 ) -> list[Flip]:
     before = {view.name: view for view in read_views(database, connection, [view.name for view in views])}
-    now = database.now(connection)
     return [
         Flip(
             version=version,

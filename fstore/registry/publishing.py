@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import msgspec
@@ -81,20 +82,37 @@ def lock_project(database: Database, connection: Connection, version: int | None
     return row
 
 
-def take_sequence(database: Database, connection: Connection, project: Row[*tuple[Any, ...]]) -> int:
-    """Take the next sequence of the locked project for something that is no publication.
+def take_sequence(
+    database: Database, connection: Connection, project: Row[*tuple[Any, ...]], *, count: int = 1
+) -> tuple[int, datetime]:
+    """Take the next sequences of the locked project; return the first of them and their instant.
 
-    So it has its place among them: a read as of a sequence is on one side of it or the other.
+    What is no publication takes one as well, so that it has its place among them: a read as of a sequence or an instant is
+    on one side of it or the other.
     """
     now = database.now(connection)
-    published_at = now if project.published_at is None else max(now, project.published_at)
-    sequence: int = project.sequence + 1
+    at: datetime = now if project.published_at is None else max(now, project.published_at)
     connection.execute(
         sa.update(projects)
         .where(projects.c.project == database.project)
-        .values(sequence=sequence, published_at=published_at)
+        .values(sequence=project.sequence + count, published_at=at)
     )
-    return sequence
+    return project.sequence + 1, at
+
+
+def settle_instant(database: Database, connection: Connection, instant: datetime) -> None:
+    """Let nothing be published any more at an instant, or before it; one that has not come yet is the present one.
+
+    Waits for what is being published, which has read the clock already.
+    """
+    project = lock_project(database, connection)
+    settled = min(instant, database.now(connection))
+    if project.published_at is None or project.published_at <= settled:
+        connection.execute(
+            sa.update(projects)
+            .where(projects.c.project == database.project)
+            .values(published_at=settled + timedelta(microseconds=1))
+        )
 
 
 def _outcomes(connection: Connection, attempt: AttemptRow, chosen: Collection[Interval] | None) -> dict[Interval, str]:
@@ -172,21 +190,16 @@ def next_publications(
     ranges: Sequence[tuple[str, Interval]],
 ) -> list[dict[str, object]]:
     """Append a publication per data set and range, each with its sequence and its instant, and return them."""
-    now = database.now(connection)
-    published_at = now if project.published_at is None else max(now, project.published_at)
+    if not ranges:
+        return []
+    first, published_at = take_sequence(database, connection, project, count=len(ranges))
     common = {"generation": attempt.generation, "attempt_id": attempt.id, "fingerprint": attempt.fingerprint}
     rows: list[dict[str, object]] = [
-        {**common, "view": dataset, "sequence": project.sequence + number, "start_at": interval.start,
-         "end_at": interval.end, "published_at": published_at}
-        for number, (dataset, interval) in enumerate(ranges, start=1)
+        {**common, "view": dataset, "sequence": number, "start_at": interval.start, "end_at": interval.end,
+         "published_at": published_at}
+        for number, (dataset, interval) in enumerate(ranges, start=first)
     ]  # fmt: skip
-    if rows:
-        database.insert(connection, publications, rows)
-        connection.execute(
-            sa.update(projects)
-            .where(projects.c.project == database.project)
-            .values(sequence=project.sequence + len(rows), published_at=published_at)
-        )
+    database.insert(connection, publications, rows)
     return rows
 
 

@@ -13,12 +13,12 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from fstore.errors import RetrievalError, UnknownFeature, did_you_mean
+from fstore.errors import RegistryReadOnly, RetrievalError, UnknownFeature, did_you_mean
 from fstore.interval import format_instant
 from fstore.plan.steps import Step
 from fstore.registry.damage import read_damaged, write_damage
 from fstore.registry.database import BATCH, Database, repeated
-from fstore.registry.publishing import lock_project
+from fstore.registry.publishing import lock_project, settle_instant
 from fstore.registry.reachable import Reachable, note_unreachable, read_reachable, versions_as_of
 from fstore.registry.retention_records import DamagedFile, DeadGeneration, Lost, Reason, Retired, SnapshotPin
 from fstore.registry.superseded import Kept, read_superseded
@@ -26,6 +26,7 @@ from fstore.registry.tables import (
     attempts,
     flips,
     outbox,
+    projects,
     publications,
     retired_attempts,
     snapshot_pins,
@@ -212,9 +213,30 @@ class Retention:
             return read_damaged(self._database, connection, None)
 
     def sequence_at(self, instant: datetime) -> int:
-        """Return the newest sequence of the project at an instant: of a publication, a flip or a rollback; 0 before all."""
-        with self._database.reading() as connection:
-            return _sequence_at(self._database, connection, instant)
+        """Return the newest sequence of the project at an instant: of a publication, a flip or a rollback; 0 before all.
+
+        What comes later does not change the answer. Where nothing was published after the instant yet, that has to be
+        settled first, which waits for what is being published, and raises RegistryReadOnly where nothing may be written.
+        An instant that has not come yet is the present one.
+        """
+        database = self._database
+        with database.reading() as connection:
+            last = connection.scalar(sa.select(projects.c.published_at).where(projects.c.project == database.project))
+        if last is None or last <= instant:
+            try:
+                self._settle(instant)
+            except RegistryReadOnly as error:
+                raise RegistryReadOnly(
+                    f"nothing was published after {format_instant(instant)} yet, so what is read as of it has to be settled "
+                    f"in the registry, which refuses writes. Read as of a sequence, or with a user who may write. ({error})"
+                ) from error
+        with database.reading() as connection:
+            return _sequence_at(database, connection, instant)
+
+    @repeated
+    def _settle(self, instant: datetime) -> None:
+        with self._database.writing() as connection:
+            settle_instant(self._database, connection, instant)
 
     def steps_as_of(self, names: Collection[str], sequence: int) -> dict[str, tuple[Step | None, int]]:
         """Return step (None: not live then) and generation of the views of which others were live as of a sequence."""

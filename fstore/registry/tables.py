@@ -45,7 +45,7 @@ projects = sa.Table(
     name_column("incarnation", "identifies this registry; new after a loss"),
     sa.Column("version", sa.BigInteger, nullable=False, comment="grows with every change of definitions"),
     sa.Column("sequence", sa.BigInteger, nullable=False, comment="of the newest publication"),
-    sa.Column("published_at", Instant, comment="of the newest publication; never runs backwards"),
+    sa.Column("published_at", Instant, comment="no later publication is before it; never runs backwards"),
     instant_column("created_at"),
 )
 

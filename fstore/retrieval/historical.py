@@ -38,14 +38,15 @@ class HistoricalReads:
         if missing not in ("error", "allow"):
             raise RetrievalError(f'missing must be "error" or "allow", got {missing!r}')
         registry = self._backends.registry
+        then = None if as_of is None else self._sequence(as_of)  # before the views are looked up: later flips are undone
         selection = select_features(registry, features=features, service=service, full_names=full_names)
         table = read_entity_rows(entity_rows)
         refuse_taken(selection, table.column_names)
         instants = time_column(table, timestamp_column)
         state = registry.state()
-        sequence = self._sequence(as_of, state.sequence)
-        if as_of is not None:
-            selection = as_it_was(registry, selection, sequence)
+        sequence = state.sequence if then is None else then
+        if then is not None:
+            selection = as_it_was(registry, selection, then)
         keys = [key_columns(table, view.keys, view.label) for view in selection.views]
         on_demand = on_demand_program(self._backends, selection)
         joined = [
@@ -109,16 +110,16 @@ class HistoricalReads:
         if manifest is not None:
             self._refuse_foreign(manifest)
             return registry.retention.pin(name, manifest.sequence, until)
-        sequence = None if as_of is None else self._sequence(as_of, registry.state().sequence)
+        sequence = None if as_of is None else self._sequence(as_of)
         return registry.retention.pin(name, sequence, until)
 
-    def _sequence(self, as_of: int | datetime | None, newest: int) -> int:
-        """Return the publication up to which a read sees the log, so that all its views are read at one moment."""
+    def _sequence(self, as_of: int | datetime) -> int:
+        """Return the publication up to which a read as of a moment sees the log, so that all views are read at that one."""
         if not isinstance(as_of, datetime):
-            return newest if as_of is None else min(as_of, newest)
+            return min(as_of, self._backends.registry.state().sequence)
         if as_of.tzinfo is None:
             raise RetrievalError(f"as_of must be an instant with a time zone, got {as_of!r}: add tzinfo=UTC")
-        return min(self._backends.registry.retention.sequence_at(as_of), newest)
+        return self._backends.registry.retention.sequence_at(as_of)
 
     def _refuse_foreign(self, manifest: Manifest) -> None:
         state = self._backends.registry.state()

@@ -19,7 +19,7 @@ def upgrade() -> None:  # noqa: PLR0915  (one statement per table and index)
         sa.Column("incarnation", sa.String(), nullable=False, comment="identifies this registry; new after a loss"),
         sa.Column("version", sa.BigInteger(), nullable=False, comment="grows with every change of definitions"),
         sa.Column("sequence", sa.BigInteger(), nullable=False, comment="of the newest publication"),
-        sa.Column("published_at", INSTANT, comment="of the newest publication; never runs backwards"),
+        sa.Column("published_at", INSTANT, comment="no later publication is before it; never runs backwards"),
         sa.Column("created_at", INSTANT, nullable=False),
         sa.PrimaryKeyConstraint("project", name="pk_projects"),
     )
