@@ -44,12 +44,22 @@ never for a wrong definition or wrong data, always for an unreachable store.
     │   ├── RegistryReadOnly        reached, but refuses writes
     │   ├── RegistryOutdated        its schema is older or newer than this code
     │   └── RegistryRestored        an older state of itself: its stores know more than it does
-    └── RetrievalError
-        ├── UnknownFeature          no such view, feature or service
-        ├── EntityColumnError       a join key or timestamp column missing or of the wrong type
-        ├── FeatureNameClash        two features with the same short name
-        ├── IncompleteHistory       intervals that were never published
-        └── SnapshotExpired         what was published then is deleted by now
+    ├── RetrievalError
+    │   ├── UnknownFeature          no such view, feature or service
+    │   ├── EntityColumnError       a join key or timestamp column missing or of the wrong type
+    │   ├── FeatureNameClash        two features with the same short name
+    │   ├── IncompleteHistory       intervals that were never published
+    │   └── SnapshotExpired         what was published then is deleted by now
+    └── ServingError                reading over HTTP
+        ├── RequestInvalid          a body, header or query that the route does not take
+        ├── RouteUnknown            no such path, or not with this method
+        ├── MediaTypeUnsupported    a body that is neither JSON nor Arrow
+        ├── NotAcceptable           an answer that has no form the request accepts
+        ├── RequestTooLarge         more bytes or entity rows than the server takes
+        ├── ServerBusy              too many reads at once (retryable)
+        ├── DeadlineExceeded        no answer in time (retryable)
+        ├── ServerUnavailable       the server cannot be reached (retryable)
+        └── ServerFailed            the server met an error that it does not know
 """
 
 from __future__ import annotations
@@ -96,6 +106,18 @@ from fstore.errors.root import (
     did_you_mean,
     listing,
 )
+from fstore.errors.serving import (
+    DeadlineExceeded,
+    MediaTypeUnsupported,
+    NotAcceptable,
+    RequestInvalid,
+    RequestTooLarge,
+    RouteUnknown,
+    ServerBusy,
+    ServerFailed,
+    ServerUnavailable,
+    ServingError,
+)
 from fstore.errors.storage import (
     EventRefused,
     FileDamaged,
@@ -119,6 +141,7 @@ __all__ = [
     "AttemptUnknown",
     "ColumnsChanged",
     "ComputeError",
+    "DeadlineExceeded",
     "DefinitionChanged",
     "DefinitionError",
     "DefinitionErrors",
@@ -135,7 +158,9 @@ __all__ = [
     "InputsChanged",
     "InputsImpossible",
     "InputsNotReady",
+    "MediaTypeUnsupported",
     "NaiveTimestamp",
+    "NotAcceptable",
     "NotComplete",
     "OutOfSpace",
     "OutputMismatch",
@@ -145,7 +170,14 @@ __all__ = [
     "RegistryReadOnly",
     "RegistryRestored",
     "RegistryUnavailable",
+    "RequestInvalid",
+    "RequestTooLarge",
     "RetrievalError",
+    "RouteUnknown",
+    "ServerBusy",
+    "ServerFailed",
+    "ServerUnavailable",
+    "ServingError",
     "SettingsError",
     "SnapshotExpired",
     "SourceError",
