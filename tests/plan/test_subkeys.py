@@ -20,6 +20,7 @@ from fstore.plan.window_features import WindowFeature
 from fstore.plan.windows import compile_windows
 from tests.plan.test_windows import (
     ARGUMENTS,
+    DATABASE,
     DAY,
     GRIDS,
     NAN,
@@ -339,7 +340,7 @@ def test_keys_and_columns_may_be_called_as_ours():
 
 
 def scalar(sql, **parameters):
-    with duckdb.connect() as connection:
+    with DATABASE.cursor() as connection:
         ((found,),) = connection.execute(f"SELECT {sql}", parameters).fetchall()
     return found
 
