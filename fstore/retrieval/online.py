@@ -21,7 +21,8 @@ from fstore.plan.steps import EVENT_TIMESTAMP
 from fstore.retrieval.entity_rows import key_columns
 from fstore.retrieval.features import SelectedView, Selection, empty_values, refuse_taken
 from fstore.retrieval.on_demand import OnDemandProgram
-from fstore.stores.encoding import PRESENT, RowCodec, RowDecoder, schema_id
+from fstore.stores.encoding import PRESENT, RowCodec, RowDecoder
+from fstore.stores.row_layout import schema_id
 from fstore.stores.online import OnlineStore, OnlineView
 from fstore.types import Column
 

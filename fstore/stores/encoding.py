@@ -16,51 +16,32 @@ are not. Old schemas read as long as the caller knows their columns. This module
 
 from __future__ import annotations
 
-import hashlib
-import io
 import struct
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fstore.arrow import arrow_type
+from fstore.arrow import TIMESTAMP, arrow_type
 from fstore.errors import EntityColumnError, StoreCorrupt, StoreError, listing
 from fstore.stores.cells import (
     FixedCell,
-    VariableCell,
     bool_array,
-    cell_of,
-    data_of,
     fixed_binary,
     int64_array,
     join,
-    offsets_of,
-    valid_mask,
 )
+from fstore.stores.row_layout import HEADER, HEADER_BYTES, RowLayout, bytes_objects, schema_id
 from fstore.types import Column, DataType, parse_type
 
 PRESENT = "present"
 EVENT_TIMESTAMP = "event_timestamp"
-HEADER_BYTES = 24
 TOMBSTONE_SCHEMA = 0
 
-_VERSION = "fstore row 1"
-_HEADER = np.dtype([("sequence", ">u8"), ("event_timestamp", ">i8"), ("schema", "<u8")])
 _HEADER_STRUCT = struct.Struct(">Qq8x")
-_CHUNK_ROWS = 65_536
-_CHUNK_BYTES = 64 * 1024 * 1024
-_TIMESTAMP = pa.timestamp("us", tz="UTC")
-
-
-def schema_id(features: Sequence[Column]) -> int:
-    """Return the id that rows with these columns carry; it depends on nothing but names, types and their order."""
-    lines = [_VERSION, *(f"{column.name} {parse_type(column.type)}" for column in features)]
-    return int.from_bytes(hashlib.sha256("\n".join(lines).encode()).digest()[:8], "little") or 1
 
 
 def row_sequence(row: bytes) -> int:
@@ -74,7 +55,7 @@ class RowCodec:
     def __init__(self, keys: Sequence[Column], features: Sequence[Column]) -> None:
         self.keys, self.features = tuple(keys), tuple(features)
         self.schema_id = schema_id(self.features)
-        self._layout = _Layout(self.features)
+        self._layout = RowLayout(self.features)
         self._decoder = RowDecoder(self.features)
 
     def encode_keys(self, table: pa.Table | pa.RecordBatch) -> list[bytes]:
@@ -91,7 +72,7 @@ class RowCodec:
 
         Raises StoreError when a column is missing or does not fit its type, or an event_timestamp is null.
         """
-        columns = [_column(batch, EVENT_TIMESTAMP, _TIMESTAMP)]
+        columns = [_column(batch, EVENT_TIMESTAMP, TIMESTAMP)]
         columns += [_column(batch, column.name, arrow_type(parse_type(column.type))) for column in self.features]
         if columns[0].null_count:
             raise StoreError(f"column {EVENT_TIMESTAMP!r} holds {columns[0].null_count} nulls: every row has its instant")
@@ -121,10 +102,10 @@ class RowDecoder:
     def __init__(self, features: Sequence[Column], schemas: Mapping[int, Sequence[Column]] | None = None) -> None:
         self.features = tuple(features)
         known = {schema_id(self.features): self.features, **(schemas or {})}
-        self._layouts = {identifier: _Layout(columns) for identifier, columns in known.items()}
+        self._layouts = {identifier: RowLayout(columns) for identifier, columns in known.items()}
         self._types = [arrow_type(parse_type(column.type)) for column in self.features]
         self.schema = pa.schema(
-            [(PRESENT, pa.bool_()), (EVENT_TIMESTAMP, _TIMESTAMP)]
+            [(PRESENT, pa.bool_()), (EVENT_TIMESTAMP, TIMESTAMP)]
             + [(column.name, dtype) for column, dtype in zip(self.features, self._types, strict=True)]
         )
 
@@ -137,7 +118,7 @@ class RowDecoder:
         stored = [row for row in rows if row is not None]
         if any(len(row) < HEADER_BYTES for row in stored):
             raise StoreCorrupt(f"a stored row has {min(map(len, stored))} bytes, fewer than its header of {HEADER_BYTES}")
-        headers = np.frombuffer(b"".join([row[:HEADER_BYTES] for row in stored]), _HEADER)
+        headers = np.frombuffer(b"".join([row[:HEADER_BYTES] for row in stored]), HEADER)
         alive = (headers["sequence"] >= floor_sequence) & (headers["schema"] != TOMBSTONE_SCHEMA)
         if alive.all():
             kept, present = stored, np.fromiter((row is not None for row in rows), np.bool_, len(rows))
@@ -172,102 +153,6 @@ class RowDecoder:
         return [pa.concat_arrays(list(column)).take(order) for column in zip(*parts, strict=True)]
 
 
-class _Layout:
-    """Where the columns of one schema lie in its rows."""
-
-    def __init__(self, features: Sequence[Column]) -> None:
-        self.id = schema_id(features)
-        self.features = tuple(features)
-        self.fixed: dict[int, FixedCell] = {}
-        self.variable: dict[int, VariableCell] = {}
-        for index, column in enumerate(self.features):
-            cell = cell_of(parse_type(column.type))
-            if isinstance(cell, FixedCell):
-                self.fixed[index] = cell
-            else:
-                self.variable[index] = cell
-        fields: list[tuple[str, object, tuple[int, ...]]] = [("header", _HEADER, ())]
-        fields += [("valid", np.uint8, ((len(self.features) + 7) // 8,))] if self.features else []
-        fields += [(f"f{index}", cell.dtype.base, cell.dtype.shape) for index, cell in self.fixed.items()]
-        fields += [("ends", "<u4", (len(self.variable),))] if self.variable else []
-        self.record = np.dtype(fields)
-        self.chunk_rows = max(1, min(_CHUNK_ROWS, _CHUNK_BYTES // self.record.itemsize))
-
-    def encode(self, columns: Sequence[pa.Array], sequence: int) -> list[bytes]:
-        """Pack event_timestamp and the features, in order, into rows."""
-        instants, features = columns[0], columns[1:]
-        count = len(instants)
-        records = np.zeros(count, self.record)
-        header = records["header"]
-        header["sequence"], header["schema"] = sequence, self.id
-        header["event_timestamp"] = instants.cast(pa.int64()).to_numpy()
-        if features:
-            records["valid"] = _bitmaps(features, count)
-        for index, cell in self.fixed.items():
-            records[f"f{index}"] = cell.pack(features[index])
-        cells = [cell.pack(features[index]) for index, cell in self.variable.items()]
-        if cells:
-            lengths = np.stack([pc.binary_length(cell).to_numpy() for cell in cells], axis=1)
-            records["ends"] = np.cumsum(lengths, axis=1)
-        return _bytes_objects(join(fixed_binary(records), *cells))
-
-    def decode(self, rows: list[bytes], features: Sequence[Column], types: Sequence[pa.DataType]) -> list[pa.Array]:
-        """Unpack event_timestamp and the given features from rows of this layout; null where it does not have them."""
-        records, cells = self._split(rows)
-        valid = np.zeros((len(rows), 0), np.bool_)
-        if self.features:
-            bits = np.unpackbits(records["valid"], axis=1, count=len(self.features), bitorder="little")
-            valid = bits.astype(np.bool_)
-        places = {column.name: index for index, column in enumerate(self.features)}
-        instants = records["header"]["event_timestamp"].astype(np.int64)
-        columns = [pa.Array.from_buffers(_TIMESTAMP, len(rows), [None, pa.py_buffer(instants)])]
-        for feature, dtype in zip(features, types, strict=True):
-            index = places.get(feature.name)
-            if index is None:
-                columns.append(pa.nulls(len(rows), dtype))
-                continue
-            self._check_type(self.features[index], feature)
-            if index in self.fixed:
-                columns.append(self.fixed[index].unpack(records[f"f{index}"], valid[:, index]))
-            else:
-                columns.append(self.variable[index].unpack(cells[index], valid[:, index]))
-        return columns
-
-    def _split(self, rows: list[bytes]) -> tuple[npt.NDArray[np.void], dict[int, pa.Array]]:
-        """Return the fixed parts of rows and, for each variable column, its cells."""
-        size = self.record.itemsize
-        lengths = np.fromiter(map(len, rows), np.int64, len(rows))
-        wrong = lengths < size if self.variable else lengths != size
-        if wrong.any():
-            raise StoreCorrupt(
-                f"a stored row has {lengths[wrong][0]} bytes; its schema {self.id:016x} has {size} fixed ones"
-            )
-        if not self.variable:
-            return np.frombuffer(b"".join(rows), self.record), {}
-        records = np.frombuffer(b"".join([row[:size] for row in rows]), self.record)
-        ends = records["ends"].astype(np.int64)
-        if (np.diff(ends, axis=1, prepend=0) < 0).any() or (ends[:, -1] != lengths - size).any():
-            raise StoreCorrupt(f"a stored row of schema {self.id:016x} is damaged: its strings do not end where it does")
-        data = b"".join([row[size:] for row in rows])
-        starts = np.cumsum(lengths - size) - (lengths - size)
-        offsets = np.zeros(ends.size + 1, np.int64)
-        offsets[1:] = (ends + starts[:, None]).reshape(-1)
-        buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data)]
-        everything = pa.Array.from_buffers(pa.large_binary(), ends.size, buffers)
-        width = len(self.variable)
-        if width == 1:
-            return records, dict.fromkeys(self.variable, everything)
-        steps = np.arange(len(rows), dtype=np.int64) * width
-        return records, {index: everything.take(int64_array(steps + nth)) for nth, index in enumerate(self.variable)}
-
-    def _check_type(self, stored: Column, wanted: Column) -> None:
-        if parse_type(stored.type) != parse_type(wanted.type):
-            raise StoreCorrupt(
-                f"feature {wanted.name!r} is {wanted.type}, but rows of schema {self.id:016x} in the same generation hold "
-                f"{stored.type}: a change of type needs a generation of its own"
-            )
-
-
 # -- keys and columns -------------------------------------------------------------------------------------------------
 
 
@@ -284,7 +169,7 @@ def _encode_keys(keys: Sequence[Column], columns: Sequence[pa.Array], rows: int)
         if position < len(keys) - 1:
             parts.append(fixed_binary(pc.binary_length(cell).to_numpy().astype(">u4")))
         parts.append(cell)
-    return _bytes_objects(join(*parts))
+    return bytes_objects(join(*parts))
 
 
 def _ordered(array: pa.Array, type: DataType) -> npt.NDArray[np.generic]:
@@ -334,27 +219,5 @@ def _combined(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     return pa.concat_arrays(combined.chunks) if isinstance(combined, pa.ChunkedArray) else combined
 
 
-def _bitmaps(features: Sequence[pa.Array], count: int) -> npt.NDArray[np.uint8]:
-    """Return one bitmap per row: a bit per feature, set where there is a value."""
-    places = np.arange(len(features))
-    full = np.packbits(places >= 0, bitorder="little")
-    bitmaps = np.repeat(full[None, :], count, axis=0)
-    for index, array in enumerate(features):
-        if array.null_count:
-            bitmaps[:, index // 8] &= ~((~valid_mask(array)).view(np.uint8) << (index % 8))
-    return bitmaps
-
-
 def _is_text(type: pa.DataType) -> bool:
     return bool(pa.types.is_string(type) or pa.types.is_large_string(type) or pa.types.is_string_view(type))
-
-
-def _bytes_objects(array: pa.Array) -> list[bytes]:
-    """Slice one big buffer into a bytes object per value; Arrow's own conversions would import pandas."""
-    offsets = offsets_of(array)
-    lengths = np.diff(offsets)
-    if len(lengths) and lengths[0] and (lengths == lengths[0]).all():
-        values = data_of(array)[offsets[0] : offsets[-1]].view(np.dtype((np.void, int(lengths[0]))))
-        return cast("list[bytes]", values.tolist())
-    data = data_of(array)[offsets[0] : offsets[-1]].tobytes()
-    return list(map(io.BytesIO(data).read, lengths.tolist()))

@@ -37,6 +37,7 @@ from fstore.stores.online import (
     Mark,
     OnlineView,
     StoreMark,
+    ViewKeys,
     ViewRows,
     decode_floor,
     encode_floor,
@@ -108,16 +109,20 @@ class LmdbStore:
 
     def read_view(self, view: OnlineView, keys: Sequence[bytes]) -> ViewRows:
         """Return rows and floor from one read transaction."""
+        return self.read_views([ViewKeys(view, keys)])[0]
 
-        def read(transaction: lmdb.Transaction[bytes]) -> ViewRows:
+    def read_views(self, requests: Sequence[ViewKeys], *, deadline: float | None = None) -> list[ViewRows]:  # noqa: ARG002
+        """Return rows and floors of all views from one read transaction, which waits for nobody."""
+
+        def read(transaction: lmdb.Transaction[bytes]) -> list[ViewRows]:
             self._check_created(transaction)
-            get = transaction.get
-            number = get(_meta_key("number", view))
-            stored_keys = [] if number is None else _row_keys(number, keys)
-            rows = [get(key) for key in stored_keys] or [None] * len(keys)
-            return ViewRows(floor=decode_floor(get(_meta_key("floor", view))), rows=rows)
+            return [_view_rows(transaction.get, view, keys) for view, keys in requests]
 
         return self._run(read)
+
+    def async_reads(self) -> AsyncLmdbReads:
+        """Return reads that take a transaction on the event loop's own thread."""
+        return AsyncLmdbReads(self)
 
     def floor(self, view: OnlineView) -> Floor | None:
         """Return the view's floor, or None."""
@@ -296,6 +301,20 @@ class LmdbStore:
         return StoreUnavailable(f"{where} is not available now: {reason}")
 
 
+class AsyncLmdbReads:
+    """An :class:`~fstore.stores.online.AsyncOnlineReads`: reading takes less time than handing it to another thread."""
+
+    def __init__(self, store: LmdbStore) -> None:
+        self._store = store
+
+    async def read_views(self, requests: Sequence[ViewKeys], *, deadline: float | None = None) -> list[ViewRows]:
+        """Return rows and floors of all views from one read transaction."""
+        return self._store.read_views(requests, deadline=deadline)
+
+    async def close(self) -> None:
+        """Leave the environment to the store."""
+
+
 # -- keys -------------------------------------------------------------------------------------------------------------
 
 
@@ -306,6 +325,13 @@ class LmdbStore:
 def _meta_key(what: str, of: OnlineView | str) -> bytes:
     names = (of,) if isinstance(of, str) else (of.project, of.view, str(of.generation))
     return _META + hashlib.sha256("\0".join((what, *names)).encode()).digest()
+
+
+def _view_rows(get: Callable[[bytes], bytes | None], view: OnlineView, keys: Sequence[bytes]) -> ViewRows:
+    number = get(_meta_key("number", view))
+    stored_keys = [] if number is None else _row_keys(number, keys)
+    rows = [get(key) for key in stored_keys] or [None] * len(keys)
+    return ViewRows(floor=decode_floor(get(_meta_key("floor", view))), rows=rows)
 
 
 def _ticket(transaction: lmdb.Transaction[bytes], view: OnlineView) -> int:

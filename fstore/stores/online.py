@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from typing import Protocol, TypeAlias, TypeVar
+from typing import NamedTuple, Protocol, TypeAlias, TypeVar
 
 import msgspec
 import pyarrow as pa
@@ -80,6 +80,13 @@ class ViewRows(msgspec.Struct, frozen=True, kw_only=True):
     rows: list[bytes | None]
 
 
+class ViewKeys(NamedTuple):
+    """The keys that a read wants of one view. Keys may repeat."""
+
+    view: OnlineView
+    keys: Sequence[bytes]
+
+
 class AppliedRows(msgspec.Struct, frozen=True, kw_only=True):
     """How many rows were written, and how many were left out because the store has the same sequence or a newer one."""
 
@@ -119,6 +126,17 @@ class OnlineStore(Protocol):
         """Return the rows and the floor as of one moment, so that rows are never judged by a floor raised after them."""
         ...
 
+    def read_views(self, requests: Sequence[ViewKeys], *, deadline: float | None = None) -> list[ViewRows]:
+        """Return what :meth:`read_view` would for each request, in order and in one round trip.
+
+        Tries no longer than ``deadline``, an instant of ``time.monotonic()``; then raises StoreUnavailable.
+        """
+        ...
+
+    def async_reads(self) -> AsyncOnlineReads:
+        """Return the same reads for one event loop, which has to close them."""
+        ...
+
     def floor(self, view: OnlineView) -> Floor | None:
         """Return the view's floor, or None when the store was never filled (or was flushed)."""
         ...
@@ -149,6 +167,18 @@ class OnlineStore(Protocol):
 
     def close(self) -> None:
         """Release connections and files; a closed store opens again when it is used."""
+        ...
+
+
+class AsyncOnlineReads(Protocol):
+    """What an event loop reads of a store, without blocking the loop for longer than a few microseconds a key."""
+
+    async def read_views(self, requests: Sequence[ViewKeys], *, deadline: float | None = None) -> list[ViewRows]:
+        """Return what :meth:`OnlineStore.read_views` would."""
+        ...
+
+    async def close(self) -> None:
+        """Close its connections; the next use opens new ones."""
         ...
 
 

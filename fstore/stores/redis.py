@@ -10,21 +10,17 @@ Cluster, are refused when the store is created.
 from __future__ import annotations
 
 import hashlib
-import random
 import time
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, TypeVar, cast
-from urllib.parse import urlsplit, urlunsplit
+from typing import Any, TypeVar, cast
 
 from fstore.errors import (
-    SettingsError,
     StoreChanged,
     StoreError,
-    StoreFull,
     StoreMismatch,
     StoreMissing,
     StoreReadOnly,
@@ -36,23 +32,21 @@ from fstore.stores.online import (
     Mark,
     OnlineView,
     StoreMark,
+    ViewKeys,
     ViewRows,
     decode_floor,
     encode_floor,
     forgotten_lately,
     newest_per_key,
 )
+from fstore.stores.redis_async import AsyncRedisReads
+from fstore.stores.redis_connections import async_pool, connect
+from fstore.stores.redis_failures import Patience, classify, masked_url, refused_cluster, too_late
 from fstore.stores.redis_forgetting import EVERYTHING, FORGET, forget_arguments
-
-if TYPE_CHECKING:
-    import redis
+from fstore.stores.redis_keys import RedisKeys
 
 _KEYS_PER_CALL = 500  # Lua unpacks twice as many arguments, of the 8,000 that it can
 _CALLS_PER_PIPELINE = 10
-_TIMEOUT = 10.0
-_PATIENCE = 2.0
-"""For how many seconds what may pass by itself is tried again; a try of its own takes no longer than the timeout."""
-_FIRST_WAIT, _LONGEST_WAIT = 0.02, 0.5
 
 Result = TypeVar("Result")
 
@@ -121,23 +115,24 @@ class RedisStore:
 
     def __init__(self, url: str, project: str) -> None:
         self.url, self.project = url, project
+        self._keys = RedisKeys(project)
         self._where = f"the online store at {masked_url(url)}"
-        self._client = _connect(url)
+        self._client = connect(url)
 
     def create(self, store_id: str) -> None:
         """Write the id. Raises StoreError when the server is set to evict rows, or is one of a cluster."""
 
         def write_id() -> None:
             if _text(self._client.info("server").get("redis_mode", "")) == "cluster":
-                raise self._cluster()
+                raise refused_cluster(self._where)
             policy = _text(self._client.info("memory").get("maxmemory_policy", ""))
             if policy.startswith("allkeys"):
                 raise StoreError(
                     f"{self._where} evicts rows when its memory is full (maxmemory-policy {policy}), and a read would then "
                     "give nulls for them. Set maxmemory-policy to noeviction or to one of the volatile ones."
                 )
-            self._client.set(self._life_key, uuid.uuid4().hex, nx=True)
-            self._client.set(self._id_key, store_id.encode(), nx=True)
+            self._client.set(self._keys.life, uuid.uuid4().hex, nx=True)
+            self._client.set(self._keys.id, store_id.encode(), nx=True)
 
         self._run(write_id)
         found = self.store_id()
@@ -149,17 +144,17 @@ class RedisStore:
 
     def store_id(self) -> str | None:
         """Return the id, or None when this project never was in this database or the database was flushed."""
-        found = self._run(lambda: self._client.get(self._id_key))
+        found = self._run(lambda: self._client.get(self._keys.id))
         return None if found is None else _text(found)
 
     def write_rows(self, view: OnlineView, keys: Sequence[bytes], rows: Sequence[bytes]) -> int:
         """Write in pipelines of scripts. An error leaves some of them done, which repeating makes whole."""
         keys, rows = newest_per_key(keys, rows)
-        prefix = self._row_prefix(view)
+        prefix = self._keys.rows(view)
         self._run(self._check_created)
         pairs = sorted(zip(rows, keys, strict=True)) if _mixed(rows) else zip(rows, keys, strict=True)
         return sum(
-            self._write(sequence, [(prefix + key, row) for row, key in group], self._forgotten_key(view))
+            self._write(sequence, [(prefix + key, row) for row, key in group], self._keys.forgotten(view))
             for sequence, group in groupby(pairs, key=lambda pair: pair[0][:8])
         )
 
@@ -169,19 +164,27 @@ class RedisStore:
 
     def read_view(self, view: OnlineView, keys: Sequence[bytes]) -> ViewRows:
         """Return rows and floor from one MGET, which is atomic."""
-        prefix = self._row_prefix(view)
-        values = self._values([self._id_key, self._floor_key(view), *(prefix + key for key in keys)])
-        if values[0] is None:
+        return self.read_views([ViewKeys(view, keys)])[0]
+
+    def read_views(self, requests: Sequence[ViewKeys], *, deadline: float | None = None) -> list[ViewRows]:
+        """Return rows and floors of all views from one MGET, which is atomic."""
+        wanted = self._keys.wanted(requests)
+        found = self._keys.found(requests, self._run(partial(self._mget, wanted, deadline), deadline))
+        if found is None:
             raise self._missing()
-        return ViewRows(floor=decode_floor(values[1]), rows=values[2:])
+        return found
+
+    def async_reads(self) -> AsyncRedisReads:
+        """Return reads over connections of their own, with the options of the same URL."""
+        return AsyncRedisReads(async_pool(self.url), self._keys, self._where, self._missing)
 
     def floor(self, view: OnlineView) -> Floor | None:
         """Return the view's floor, or None, also when the database was flushed."""
-        return decode_floor(self._values([self._floor_key(view)])[0])
+        return decode_floor(self._values([self._keys.floor(view)])[0])
 
     def mark(self, view: OnlineView) -> StoreMark:
         """Return mark and life from one script, which is atomic."""
-        found: list[object] = self._script(_READ_MARK, [self._life_key, self._mark_key(view)])
+        found: list[object] = self._script(_READ_MARK, [self._keys.life, self._keys.mark(view)])
         if found[0] is None:
             raise self._missing()
         return StoreMark(life=_text(found[0]), ticket=int.from_bytes(cast("bytes | None", found[1]) or b"", "big"))
@@ -191,11 +194,15 @@ class RedisStore:
         value = encode_floor(floor)
         if mark is None:
             self._run(self._check_created)
-            self._write(value[:8], [(self._floor_key(view), value)], self._floor_key(view))
+            self._write(value[:8], [(self._keys.floor(view), value)], self._keys.floor(view))
             return
         numbers = (number.to_bytes(8, "big") for number in (mark.ticket, mark.settled))
         answer = self._script(
-            _RAISE_MARK, [self._life_key, self._mark_key(view), self._floor_key(view)], mark.life.encode(), value, *numbers
+            _RAISE_MARK,
+            [self._keys.life, self._keys.mark(view), self._keys.floor(view)],
+            mark.life.encode(),
+            value,
+            *numbers,
         )
         match _text(answer):
             case "missing":
@@ -205,7 +212,7 @@ class RedisStore:
 
     def forget_rows(self, view: OnlineView, sequence: int, before: datetime | None) -> int:
         """Find the rows by SCAN, and let the server compare and delete them, a few hundred at a time."""
-        now, key = datetime.now(UTC), self._forgotten_key(view)
+        now, key = datetime.now(UTC), self._keys.forgotten(view)
         value = encode_floor(Floor(sequence=sequence, end=now))
         self._run(self._check_created)
         mark = decode_floor(self._values([key])[0])
@@ -220,7 +227,7 @@ class RedisStore:
     def drop_view(self, view: OnlineView) -> int:
         """Delete the floor, then the rows."""
         self._run(self._check_created)
-        self._run(lambda: self._client.delete(self._floor_key(view)))
+        self._run(lambda: self._client.delete(self._keys.floor(view)))
         return self._forget(view, EVERYTHING)
 
     def close(self) -> None:
@@ -230,31 +237,11 @@ class RedisStore:
 
     # -- parts --------------------------------------------------------------------------------------------------------
 
-    @property
-    def _id_key(self) -> bytes:
-        return f"fstore:{self.project}:id".encode()
-
-    @property
-    def _life_key(self) -> bytes:
-        return f"fstore:{self.project}:life".encode()
-
-    def _mark_key(self, view: OnlineView) -> bytes:
-        return f"fstore:{view.project}:mark:{view.view}:{view.generation}".encode()
-
-    def _floor_key(self, view: OnlineView) -> bytes:
-        return f"fstore:{view.project}:floor:{view.view}:{view.generation}".encode()
-
-    def _forgotten_key(self, view: OnlineView) -> bytes:
-        return f"fstore:{view.project}:forgotten:{view.view}:{view.generation}".encode()
-
-    def _row_prefix(self, view: OnlineView) -> bytes:
-        return f"fstore:{view.project}:row:{view.view}:{view.generation}:".encode()
-
     def _values(self, keys: list[bytes]) -> list[bytes | None]:
         return cast("list[bytes | None]", self._run(lambda: self._client.mget(keys)))
 
     def _check_created(self) -> None:
-        if not self._client.exists(self._id_key):
+        if not self._client.exists(self._keys.id):
             raise self._missing()
 
     def _missing(self) -> StoreMissing:
@@ -266,7 +253,7 @@ class RedisStore:
     def _forget(self, view: OnlineView, arguments: tuple[bytes, ...]) -> int:
         """Run the script that forgets over all rows of a view."""
         deleted, cursor = 0, 0
-        pattern = self._row_prefix(view) + b"*"
+        pattern = self._keys.rows(view) + b"*"
         while True:
             cursor, keys = self._run(partial(self._client.scan, cursor, match=pattern, count=_KEYS_PER_CALL))
             for start in range(0, len(keys), _KEYS_PER_CALL):
@@ -300,86 +287,39 @@ class RedisStore:
                     self._client.script_load(_COMPARE_AND_SET)
         raise StoreUnavailable(f"{self._where} forgets its scripts at once: another client keeps flushing them")
 
-    def _run(self, work: Callable[[], Result]) -> Result:
+    def _mget(self, keys: list[bytes], deadline: float | None) -> list[bytes | None]:
+        """Send MGET and read the reply, past the layers of redis-py that every command goes through."""
+        pool = self._client.connection_pool
+        connection: Any = pool.get_connection()
+        try:
+            connection.send_command("MGET", *keys)
+            if deadline is None:
+                values = connection.read_response()
+            else:
+                values = connection.read_response(timeout=max(deadline - time.monotonic(), 0.001))
+        finally:
+            pool.release(connection)
+        return cast("list[bytes | None]", values)
+
+    def _run(self, work: Callable[[], Result], deadline: float | None = None) -> Result:
         """Do what may be repeated, again while it fails in a way that may pass, and give the store's error otherwise."""
         from redis import exceptions  # noqa: PLC0415 (an optional dependency)
 
-        began, wait = time.monotonic(), _FIRST_WAIT
+        began, patience = time.monotonic(), None
         while True:
+            if deadline is not None and time.monotonic() >= deadline:
+                raise too_late(self._where, time.monotonic() - deadline)
             try:
                 return work()
             except (exceptions.RedisError, OSError) as cause:
-                error, passing = self._classify(cause)
-                wait = min(2 * wait, _LONGEST_WAIT) * random.uniform(0.5, 1.0)  # noqa: S311 (so that clients spread out)
-                if not passing or time.monotonic() + wait > began + _PATIENCE:
+                error, passing = classify(cause, self._where)
+                patience = patience or Patience(began, deadline)
+                wait = patience.next_wait()
+                if not passing or wait is None:
                     raise error from cause
                 if isinstance(error, StoreReadOnly):
                     self._client.connection_pool.disconnect()  # the name may lead to the new primary by now
             time.sleep(wait)
-
-    def _classify(self, error: Exception) -> tuple[StoreError, bool]:
-        """Return the store's error for what redis-py raised, and whether trying again at once is of use.
-
-        The table of them is in docs/reference/online-stores.md.
-        """
-        from redis import exceptions  # noqa: PLC0415 (an optional dependency)
-
-        # A pipeline's error begins with the command, keys included, which are nobody's business; a script's names its line.
-        reason = f"{type(error).__name__}: {str(error).rpartition(' caused error: ')[2]}"
-        if isinstance(error, exceptions.ReadOnlyError) or "READONLY" in reason:
-            refused = f"{self._where} refuses writes: it is a replica. FSTORE_ONLINE_URL must name the primary."
-            return StoreReadOnly(refused, passing=True), True
-        if isinstance(error, exceptions.OutOfMemoryError) or "OOM command not allowed" in reason:
-            return StoreFull(f"{self._where} is out of memory. Raise its maxmemory; then this can be repeated."), False
-        if isinstance(error, (exceptions.AuthenticationError, exceptions.AuthorizationError, exceptions.NoPermissionError)):
-            return StoreError(
-                f"{self._where} does not let this user in ({reason}): correct user or password in the URL"
-            ), False
-        if isinstance(error, (exceptions.AskError, exceptions.MovedError, exceptions.ClusterCrossSlotError)):
-            return self._cluster(), False
-        unavailable = StoreUnavailable(f"{self._where} cannot be reached now: {reason}")
-        # A server that is loading, down as a cluster or without its primary is reached by a ResponseError or a connection's.
-        passing = isinstance(error, (exceptions.ClusterDownError, exceptions.TryAgainError, exceptions.MasterDownError))
-        if isinstance(error, exceptions.ResponseError) and not passing and not any(word in reason for word in _PASSING):
-            return StoreError(f"{self._where} refused a command: {reason}"), False
-        return unavailable, True
-
-    def _cluster(self) -> StoreError:
-        return StoreError(
-            f"{self._where} is a node of a Redis Cluster, which spreads keys over servers: a view's rows and floor could "
-            "then not be read at one moment. FSTORE_ONLINE_URL must name a single primary (with replicas, if you like)."
-        )
-
-
-_PASSING = ("BUSY", "MISCONF", "NOREPLICAS", "LOADING", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN")
-"""Codes in replies that are about the server's state now, and not about the command."""
-
-
-def masked_url(url: str) -> str:
-    """Return a URL without its password."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    user, _, host = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}:***@{host}"))
-
-
-def _connect(url: str) -> redis.Redis:
-    try:
-        import redis  # noqa: PLC0415 (an optional dependency)
-        from redis.backoff import NoBackoff  # noqa: PLC0415
-        from redis.retry import Retry  # noqa: PLC0415
-    except ImportError:
-        raise SettingsError(
-            f"the online store at {masked_url(url)} needs redis-py, which is not installed: pip install 'fstore[redis]'"
-        ) from None
-    try:
-        pool = redis.ConnectionPool.from_url(
-            url, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT, retry=Retry(NoBackoff(), 0)
-        )
-    except ValueError as error:
-        raise SettingsError(f"{masked_url(url)} is not a Redis URL: {error}") from None
-    return redis.Redis.from_pool(pool)
 
 
 def _mixed(rows: Sequence[bytes]) -> bool:

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from fstore.arrow import arrow_type
 from fstore.errors import EntityColumnError, StoreCorrupt, StoreError
-from fstore.stores.encoding import RowCodec, RowDecoder, schema_id
+from fstore.stores.encoding import RowCodec, RowDecoder
+from fstore.stores.row_layout import schema_id
 from fstore.types import Column, DataType, parse_type
 
 KEY = Column(name="user_id", type="string")
