@@ -19,6 +19,7 @@ from fstore.registry.overlay_records import Flip
 from fstore.registry.overlays import NEXT
 from fstore.runtime.comparison import Comparison, Side, compare_generations
 from fstore.runtime.flipping import flip_next, roll_back
+from fstore.runtime.incarnation import check_incarnation
 from fstore.runtime.versions import apply_plan, stage_environment
 from fstore.settings import Settings, load_settings
 
@@ -33,6 +34,7 @@ def apply_project(*, hold: bool, renewed: Sequence[str], as_json: bool) -> None:
         unknown = sorted(set(renewed) - {step.view for step in checked.plan.steps})
         if unknown:
             raise UnknownFeature(f"project {settings.project!r} has no view {unknown[0]!r} to rebuild")
+        check_incarnation(backends)
         backends.registry.record_source_schemas(checked.schemas)
         diff = diff_plans(registered_steps(backends) or [], checked.plan.steps, registered_services(backends))
         if settings.environment:

@@ -19,6 +19,7 @@ from fstore.interval import Interval
 from fstore.plan.steps import Step
 from fstore.registry.overlay_records import Flip
 from fstore.registry.overlays import NEXT
+from fstore.runtime.incarnation import check_incarnation
 from fstore.runtime.inputs import resolve_inputs
 from fstore.runtime.repair import bring_online
 from fstore.runtime.runner import run_step
@@ -111,8 +112,10 @@ def _fill(over: Backends, step: Step, intervals: Sequence[Interval]) -> tuple[in
 def flip_next(backends: Backends) -> tuple[Flip, ...]:
     """Put the new generations in the place of the live ones, in one transaction.
 
-    The online store has their newest publications before any reader can ask for them. Raises NotComplete, StoreError.
+    The online store has their newest publications before any reader can ask for them. Raises NotComplete, StoreError, and
+    RegistryRestored when the stores know more than the registry.
     """
+    check_incarnation(backends)
     for remaining in reversed(range(_FLIP_TRIES)):
         overlay = backends.registry.overlays.get(NEXT)
         over = backends.on_overlay(NEXT)
@@ -128,8 +131,10 @@ def flip_next(backends: Backends) -> tuple[Flip, ...]:
 def roll_back(backends: Backends, view: str | None) -> tuple[Flip, ...]:
     """Make live again what the latest flip of a view replaced, with everything of that flip that it reads or that reads it.
 
-    None: all of the latest flip. Returns what was undone. Raises UnknownFeature when there is nothing to roll back.
+    None: all of the latest flip. Returns what was undone. Raises UnknownFeature when there is nothing to roll back, and
+    RegistryRestored when the stores know more than the registry.
     """
+    check_incarnation(backends)
     overlays = backends.registry.overlays
     standing = [flip for flip in overlays.flips() if flip.rolled_back_at is None]
     chosen = [flip for flip in standing if view in (None, flip.view)]

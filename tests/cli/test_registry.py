@@ -39,6 +39,27 @@ def test_from_backup_to_a_registry_that_goes_on(shop: Path) -> None:
     assert json.loads(fstore("status", "--json", cwd=shop))["views"][0]["missing"] == 0
 
 
+def test_versions_do_not_change_in_a_registry_that_its_stores_do_not_take(shop: Path) -> None:
+    module = shop / "feature_defs" / "purchases.py"
+    module.write_text(module.read_text().replace('agg.avg("amount")', 'agg.max("amount")'))
+    fstore("apply", "--hold", cwd=shop)
+    fstore("run", cwd=shop)
+    fstore("flip", cwd=shop)
+    fstore("rollback", "user_purchases", cwd=shop)
+    fstore("apply", "--hold", cwd=shop)
+    fstore("registry", "backup", "b.db", cwd=shop)
+    fstore("registry", "restore", "b.db", "--replace", "shop", cwd=shop)
+    before = json.loads(fstore("status", "--json", cwd=shop))
+    for command in (("apply",), ("apply", "--env", "dev"), ("flip",), ("rollback", "user_purchases")):
+        refused = fstore(*command, "--json", cwd=shop, expect=1)
+        assert json.loads(refused)["error"]["code"] == "registry_restored", refused
+        assert "it was restored from a backup. Nothing is written until `fstore registry restore --adopt`" in refused
+    after = json.loads(fstore("status", "--json", cwd=shop))
+    assert (after["registry_version"], after["sequence"]) == (before["registry_version"], before["sequence"])
+    fstore("registry", "restore", "--adopt", cwd=shop)
+    assert "user_purchases: generation 2 is live, in place of generation 1" in fstore("flip", cwd=shop)
+
+
 def test_a_registry_that_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text('[tool.fstore]\nproject = "shop"\n')
     assert "was never created" in fstore("registry", "upgrade", cwd=tmp_path, expect=1)
