@@ -85,7 +85,11 @@ def write_orders(project: SmallProject, rows: list[dict[str, object]]) -> None:
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[SmallProject]:
     """A project with one view of each kind over a few orders."""
-    small = SmallProject(tmp_path / "small")
+    yield from laid_out(SmallProject(tmp_path / "small"))
+
+
+def laid_out(small: SmallProject) -> Iterator[SmallProject]:
+    """Give a project the definitions and rows above, and close it in the end."""
     small.define("shop", MODULE)
     write_orders(small, ORDERS)
     users = [row | {"updated_at": utc(row["updated_at"])} for row in USERS]

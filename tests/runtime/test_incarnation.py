@@ -19,13 +19,20 @@ from fstore.runtime.materialize import materialize_attempt
 from fstore.runtime.repair import repair_online, sweep
 from fstore.stores.online import OnlineStore, OnlineView
 from tests.projects import SmallProject, utc
-from tests.runtime.conftest import ORDERS, write_orders
+from tests.runtime.conftest import ORDERS, laid_out, write_orders
 
 
 @pytest.fixture(autouse=True)
 def disarmed() -> Iterator[None]:
     yield
     disarm()
+
+
+@pytest.fixture(params=["lmdb", pytest.param("redis", marks=pytest.mark.integration)])
+def project(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SmallProject]:
+    """The project of all these tests, with each of the online stores."""
+    urls = {"online_url": request.getfixturevalue("redis_database")} if request.param == "redis" else {}
+    yield from laid_out(SmallProject(tmp_path / "small", **urls))
 
 
 def database(project: SmallProject) -> Database:
