@@ -124,23 +124,42 @@ def rows_hash(rows: pa.Table | pa.RecordBatchReader, *, columns: Sequence[str] |
     Independent of the order of rows and columns, of chunks, encodings and files. Every row gives a 64-bit hash and the hash
     of the rows is their exact sum modulo 2**128, so hashes of parts add up. Floats are hashed by their bits, except that
     zero has no sign and NaN is one value; leave columns out with ``columns`` where the last bits may differ (a float sum
-    depends on the order of addition). Streams a reader; costs about 20 ns a value, a string more.
+    depends on the order of addition). Streams a reader; costs about 5 ns a value, a text 15 ns, a decimal much more.
     """
     total = 0
-    for batch in rows.to_batches() if isinstance(rows, pa.Table) else rows:
-        hashes = row_hashes(batch.select(columns) if columns is not None else batch)
-        total += int((hashes & np.uint64(0xFFFFFFFF)).sum(dtype=np.uint64))
-        total += int((hashes >> np.uint64(32)).sum(dtype=np.uint64)) << 32
+    for batch in rows.to_batches(_HASHED_ROWS) if isinstance(rows, pa.Table) else rows:
+        total += hashes_sum(row_hashes(batch.select(columns) if columns is not None else batch))
+    return hash_text(total)
+
+
+def hashes_sum(hashes: npt.NDArray[np.uint64]) -> int:
+    """Return the exact sum of hashes of rows."""
+    low, high = hashes & np.uint64(0xFFFFFFFF), hashes >> np.uint64(32)
+    return int(low.sum(dtype=np.uint64)) + (int(high.sum(dtype=np.uint64)) << 32)
+
+
+def hash_text(total: int) -> str:
+    """Return the hash of rows, as text, from the sum of their hashes."""
     return f"{total % (1 << 128):032x}"
 
 
 def row_hashes(batch: pa.RecordBatch) -> _Words:
     """Return one 64-bit hash per row, the same on every machine and for every order of the columns."""
+    return finished_hashes(column_hashes(batch))
+
+
+def column_hashes(batch: pa.RecordBatch) -> npt.NDArray[np.uint64]:
+    """Return, per row, the sum of one hash per column: sums of some columns and of others add up to that of all."""
     hashes = np.zeros(batch.num_rows, dtype=np.uint64)
     for field, array in zip(batch.schema, batch.columns, strict=True):
         seed = _word(f"{field.name}\t{type_text(field.type)}".encode())
         hashes += _mix(_values(array) ^ seed)
-    return _mix(hashes)
+    return hashes
+
+
+def finished_hashes(sums: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Return the hashes of rows from the sums over their columns."""
+    return _mix(sums)
 
 
 def _values(array: pa.Array) -> _Words:
@@ -172,6 +191,8 @@ def _valid_values(array: pa.Array) -> _Words:
         return _list_words(array)
     if pa.types.is_map(kind):
         return _map_words(array)
+    if _is_text(kind):
+        return _text_words(array)
     encoded = array.dictionary_encode()
     return _looked_up(np.array([_word(_bytes(item)) for item in encoded.dictionary], dtype=np.uint64), encoded.indices)
 
@@ -187,6 +208,46 @@ def _float_words(values: npt.NDArray[np.floating[npt.NBitBase]]) -> _Words:
     wide = values.astype(np.float64) + 0.0  # adding zero turns -0.0 into 0.0
     wide[np.isnan(wide)] = np.nan
     return wide.view(np.uint64)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return kind in (pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.large_binary(), pa.binary_view())
+
+
+def _text_words(array: pa.Array) -> _Words:
+    """Return a word per text or binary value: its length, and its bytes mixed in by eight, little-endian, the last padded.
+
+    Values longer than _LONG bytes are digested one by one.
+    """
+    if array.type not in (pa.binary(), pa.string(), pa.large_string(), pa.large_binary()):
+        array = array.cast(pa.large_binary())
+    _, offsets, data = array.buffers()
+    width = np.int64 if array.type in (pa.large_string(), pa.large_binary()) else np.int32
+    if not len(array) or offsets is None:
+        return np.zeros(len(array), dtype=np.uint64)
+    bounds = np.frombuffer(offsets, width)[array.offset : array.offset + len(array) + 1].astype(np.int64)
+    first, last = int(bounds[0]), int(bounds[-1])
+    padded = np.zeros(last - first + 8, dtype=np.uint8)
+    if last > first:
+        padded[:-8] = np.frombuffer(data, np.uint8)[first:last]
+    starts, lengths = bounds[:-1] - first, np.diff(bounds)
+    eights = np.ndarray((last - first + 1,), "<u8", padded.data, strides=(1,))
+    words = _mix(lengths.astype(np.uint64))
+    longest = int(lengths.max())
+    everywhere = int(lengths.min())
+    for done in range(0, min(longest, _LONG), 8):
+        at = slice(None) if everywhere > done else np.flatnonzero(lengths > done)
+        left = np.minimum(lengths[at] - done, 8)
+        words[at] = _mix(words[at] ^ (eights[starts[at] + done] & _MASKS[left]))
+    for index in np.flatnonzero(lengths > _LONG) if longest > _LONG else ():
+        words[index] = _word(padded[starts[index] : starts[index] + lengths[index]].tobytes())
+    return words
+
+
+_LONG = 512
+_MASKS = np.array([(1 << (8 * kept)) - 1 for kept in range(9)], dtype=np.uint64)
+_HASHED_ROWS = 16_384
+"""Rows that are hashed at a time: what fits in a core's own cache."""
 
 
 def _list_words(array: pa.Array) -> _Words:
@@ -226,6 +287,9 @@ def _word(data: bytes) -> np.uint64:
 def _mix(words: _Words) -> _Words:
     """Spread the bits of every word (the finalizer of SplitMix64, Steele, Lea and Flood 2014)."""
     mixed = words + _GOLDEN
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))
+    mixed ^= mixed >> np.uint64(30)
+    mixed *= np.uint64(0xBF58476D1CE4E5B9)
+    mixed ^= mixed >> np.uint64(27)
+    mixed *= np.uint64(0x94D049BB133111EB)
+    mixed ^= mixed >> np.uint64(31)
+    return mixed

@@ -79,7 +79,7 @@ def test_rows_hash_ignores_order_chunks_encoding_and_units() -> None:
 
 
 def test_rows_hash_is_the_same_on_every_machine_and_in_every_version() -> None:
-    assert rows_hash(_table(a=[1, 2], b=["x", "y"])) == "00000000000000018ce5996bb550150e"
+    assert rows_hash(_table(a=[1, 2], b=["x", "y"])) == "0000000000000001873a2d88216ce694"
 
 
 @pytest.mark.parametrize(
@@ -97,6 +97,17 @@ def test_rows_hash_is_the_same_on_every_machine_and_in_every_version() -> None:
 )
 def test_rows_hash_sees_every_difference(other: pa.Table) -> None:
     assert rows_hash(other) != rows_hash(_table(a=[1, 2], b=["x", "y"]))
+
+
+def test_rows_hash_of_texts_sees_every_byte_and_the_length_wherever_they_lie() -> None:
+    texts = ["", "a", "a\0", "\0a", "eight by", "eight by\0", "eight by eight b", "é" * 300, "é" * 299 + "e", "x" * 512,
+             "x" * 511 + "y", "x" * 4000, "x" * 3999 + "y", None]  # fmt: skip
+    alone = [rows_hash(_table(t=pa.array([text], pa.string()))) for text in texts]
+    assert len(set(alone)) == len(texts)
+    for kind in (pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())):
+        whole = pa.array(["before", *texts, "after"], pa.string()).cast(kind)
+        assert [rows_hash(_table(t=whole[at : at + 1])) for at in range(1, len(texts) + 1)] == alone
+    assert rows_hash(_table(t=pa.array([b"a"]))) != rows_hash(_table(t=["a"]))
 
 
 def test_rows_hash_treats_zero_and_nan_as_one_value_each_and_null_as_another() -> None:
