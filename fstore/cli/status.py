@@ -13,6 +13,7 @@ from fstore.engines.engine import Query
 from fstore.errors import SettingsError
 from fstore.interval import Interval, format_duration, parse_instant
 from fstore.plan.steps import EVENT_TIMESTAMP, Step
+from fstore.runtime.advice import joined
 from fstore.runtime.standing import project_status
 from fstore.settings import load_settings
 
@@ -45,7 +46,7 @@ def show_status(selectors: Sequence[str], *, as_json: bool) -> None:
         )
     for warning in report.warnings:
         console.print(f"[yellow]warning[/] {escape(warning)}")
-    for advice in report.advice:
+    for advice in joined(report.advice):
         about = f"{advice.view}: " if advice.view else ""
         console.print(f"[yellow]next[/] {escape(about + advice.problem)}: `{escape(advice.command)}`")
 

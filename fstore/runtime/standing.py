@@ -19,6 +19,7 @@ from fstore.plan.steps import Step
 from fstore.registry.lineage_outbox import LineageDepth
 from fstore.registry.overlays import NEXT
 from fstore.registry.records import Head, OutboxEntry
+from fstore.runtime.advice import Advice
 from fstore.runtime.delivery import online_view
 from fstore.runtime.due import due_range, subtract
 from fstore.runtime.inputs import look_at_files
@@ -28,14 +29,6 @@ from fstore.runtime.versions import is_borrowed
 
 _MANY = 10_000
 """Outbox entries that are looked at."""
-
-
-class Advice(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that is not as it should be, and what to do; ``view`` is empty for the project, ``command`` for nothing."""
-
-    view: str
-    problem: str
-    command: str
 
 
 class ViewStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,48 +148,30 @@ def _view_status(backends: Backends, step: Step, now: datetime, pending: Sequenc
         last_state=history[0].state if history else "",
         last_message=history[0].message if history else "",
     )
-    computable, limit = len(set(missing).difference(blocked)), backends.settings.max_catch_up
+    computable, limit = len(set(missing).difference(blocked)), f"{backends.settings.max_catch_up:,}"
     return msgspec.structs.replace(status, advice=tuple(_advice(status, blocked, computable, limit)))
 
 
-def _advice(view: ViewStatus, blocked: Sequence[Interval], unpublished: int, limit: int) -> Iterator[Advice]:
-    """Yield what to do about a view; ``unpublished`` intervals are due, and not blocked."""
-    run, repair = f"fstore run --select {view.view}", f"fstore repair {view.view}"
-    catch_up = f"scheduled runs compute up to {limit:,} at a time, oldest first"
+def _advice(view: ViewStatus, blocked: Sequence[Interval], unpublished: int, limit: str) -> Iterator[Advice]:
+    """Yield what to do about a view; ``unpublished`` intervals are due and not blocked, ``limit`` is how many a run does."""
     if unpublished:
-        yield Advice(view=view.view, problem=f"{unpublished:,} due interval(s) are not published; {catch_up}", command=run)
+        yield Advice.about(view.view, "missing", unpublished, detail=limit)
     if view.stale:
-        yield Advice(
-            view=view.view, problem=f"{view.stale:,} interval(s) were computed from what has changed; {catch_up}",
-            command=repair,
-        )  # fmt: skip
+        yield Advice.about(view.view, "stale", view.stale, detail=limit)
     if view.damaged:
-        yield Advice(
-            view=view.view,
-            problem=f"the files of {view.damaged:,} published interval(s) are damaged or gone",
-            command=repair,
-        )
+        yield Advice.about(view.view, "damaged", view.damaged)
     if blocked:
         first, last = format_instant(blocked[0].start), format_instant(blocked[-1].end)
-        problem = (
-            f"{view.blocked:,} interval(s) are blocked by their checks (registry table check_results): correct the data or "
-            "the check, then compute them by name"
-        )
-        yield Advice(view=view.view, problem=problem, command=f"{run} --start {first} --end {last}")
+        yield Advice.about(view.view, "blocked", view.blocked, rest=f" --start {first} --end {last}")
     if view.last_state == "failed":
-        yield Advice(view=view.view, problem=f"its last attempt failed: {view.last_message.splitlines()[0]}", command=run)
+        yield Advice.about(view.view, "failed", 1, detail=view.last_message.splitlines()[0])
     match view.online:
         case "off" | "empty" | "current":
             return
-        case "pending":
-            problem, command = "publications of it wait to go online", "fstore maintain"
-        case "lost":
-            problem, command = "the online store has lost it", f"{repair} --online"
-        case "behind":
-            problem, command = "the online store does not have its newest publication", f"{repair} --online"
+        case "pending" | "lost" | "behind" as kind:
+            yield Advice.about(view.view, kind, 1)
         case code:
-            problem, command = f"the online store cannot say how it stands ({code})", "fstore doctor"
-    yield Advice(view=view.view, problem=problem, command=command)
+            yield Advice.about(view.view, "unknown", 1, detail=code)
 
 
 def _landing_p95(heads: Sequence[Head], step: Step) -> timedelta | None:
@@ -246,14 +221,14 @@ def _project_advice(backends: Backends, pending: Sequence[OutboxEntry], lineage:
         problem = f"{len(pending):,} publication(s) wait to go online; the maintenance DAG applies them"
         if failing:
             problem += f"; {len(failing):,} have failed before, the first because {failing[0].last_error}"
-        yield Advice(view="", problem=problem, command="fstore maintain")
+        yield Advice(problem=problem, command="fstore maintain")
     if lineage.pending and lineage.last_error:
         problem = f"{lineage.pending:,} lineage event(s) are not forwarded: {lineage.last_error}"
-        yield Advice(view="", problem=problem, command="fstore maintain")
+        yield Advice(problem=problem, command="fstore maintain")
     if lineage.refused:
         newest = backends.registry.lineage_outbox.refusals(limit=1)[0]
         problem = (
             f"{lineage.refused:,} lineage event(s) were refused, the newest ({newest.event_type} of {newest.job_name}) "
             f"because {newest.error}"
         )
-        yield Advice(view="", problem=problem, command="fstore maintain --resend")
+        yield Advice(problem=problem, command="fstore maintain --resend")
