@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from fstore.definitions.aggregation import MAX_CATEGORIES, MAX_VALUES
+from fstore.plan import lanes
 from fstore.plan.changes import Change, Timeline
 from fstore.plan.frames import Frames
 from fstore.plan.parts import raw_column
 from fstore.plan.scalar_states import presence, recipe
 from fstore.plan.slides import Slide, SlideRef
 from fstore.plan.sub_keys import OWN, SubQueries, events_slide, key_columns, numbered_keys
-from fstore.plan.tile_states import TILE_START, TILE_SUB, TileDraft
+from fstore.plan.tile_states import TILE_SUB, TileDraft
 from fstore.plan.window_features import Span, WindowFeature
 
 _BITS = 31
@@ -32,7 +33,10 @@ _FEW = 16
 
 
 class _Cells(NamedTuple):
-    """CTEs that end in ``cell``, a row per group and sub-key; what groups it, and the joins that give keys and interval."""
+    """CTEs that end in ``cell``, a row per group and sub-key; what groups it, and the joins that give keys and interval.
+
+    The joins drop no row, and are outer joins so that DuckDB knows: it then holds what is small, not the lists.
+    """
 
     cte: str
     groups: list[str]
@@ -74,7 +78,7 @@ class Gathered:
     def _by_frames(self, sql: str) -> _Cells:
         columns = ", ".join(ref.column for ref in self.refs.values())
         cte = f"cell AS (\n  SELECT k0 AS k, k1 AS number, interval_end, {columns}\n  FROM (\n{sql}\n)\n)"
-        return _Cells(cte, ["k", "interval_end"], "\nJOIN key USING (k)")
+        return _Cells(cte, ["k", "interval_end"], "\nLEFT JOIN key USING (k)")
 
     def _by_changes(self) -> _Cells:
         timeline = Timeline(OWN, [feature.span for feature in self.features])
@@ -88,21 +92,19 @@ class Gathered:
             number = timeline.spans.index(span)
             changes.append(Change(ref.column, state, f"come{self._same_entry(timeline, number)}", "moving"))
             changes.append(Change(ref.column, f"-{state}", f"gone{number}", "moving"))
-        columns = ", ".join(ref.column for ref in self.refs.values())
         cte = f"""{timeline.ctes()},
+{lanes.packed_tiles(states)},
 moving AS MATERIALIZED (
   SELECT * FROM (
-    SELECT k, number, {", ".join(f"coalesce({state}, 0) AS {state}" for state in states)}, {", ".join(sides)}
-    FROM numbered
-    JOIN place ON begins = epoch_us({TILE_START})
+    SELECT k, pack, {", ".join(states)}, {", ".join(sides)}
+    FROM {lanes.PACKED}
+    LEFT JOIN place USING (begins)
   )
   WHERE {held_at_all}
 ),
-{timeline.held(["k", "number"], changes)},
-cell AS (
-  SELECT k, number, unnest(range(position, until)) AS position, {columns} FROM held
-)"""
-        return _Cells(cte, ["k", "position"], "\nJOIN stop USING (position)\nJOIN key USING (k)")
+{timeline.held(["k", "pack"], changes, lanes.TYPE)},
+{lanes.unpacked_cells([ref.column for ref in self.refs.values()])}"""
+        return _Cells(cte, ["k", "position"], "\nLEFT JOIN stop USING (position)\nLEFT JOIN key USING (k)")
 
     @staticmethod
     def _same_entry(timeline: Timeline, number: int) -> int:

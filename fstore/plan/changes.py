@@ -65,10 +65,10 @@ place AS MATERIALIZED (
   FROM (SELECT DISTINCT epoch_us({TILE_START}) AS begins FROM {self.relation}){joins}
 )"""
 
-    def held(self, groups: Sequence[str], changes: Sequence[Change]) -> str:
+    def held(self, groups: Sequence[str], changes: Sequence[Change], type: str = "BIGINT") -> str:
         """Return the CTE ``held``: the columns of changes added up, per group and run of intervals ``[position, until)``.
 
-        Runs in which all columns are 0 are left out.
+        Runs in which all columns are 0 are left out. ``type`` is that of the columns.
         """
         columns = list(dict.fromkeys(change.column for change in changes))
         gathered: dict[tuple[str, str, str], dict[str, str]] = {}
@@ -81,8 +81,8 @@ place AS MATERIALIZED (
             for (relation, position, condition), amounts in gathered.items()
         ]
         union = "\n    UNION ALL\n".join(parts)
-        sums = ", ".join(f"CAST(sum({column}) AS BIGINT) AS {column}" for column in columns)
-        running = ", ".join(f"CAST(sum({column}) OVER so_far AS BIGINT) AS {column}" for column in columns)
+        sums = ", ".join(f"CAST(sum({column}) AS {type}) AS {column}" for column in columns)
+        running = ", ".join(f"CAST(sum({column}) OVER so_far AS {type}) AS {column}" for column in columns)
         some = " OR ".join(f"{column} > 0" for column in columns)
         return f"""change AS (
   SELECT {listed}, position, {sums}

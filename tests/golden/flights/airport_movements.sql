@@ -484,7 +484,7 @@ FROM (
   FROM (SELECT * FROM cell ORDER BY k, interval_end)
   GROUP BY k, interval_end
 )
-JOIN key USING (k)
+LEFT JOIN key USING (k)
 CROSS JOIN (SELECT list(sub ORDER BY number) AS names FROM sub_key)
 )
 ) USING (k0, interval_end)
@@ -599,40 +599,62 @@ place AS MATERIALIZED (
   ASOF LEFT JOIN stop stop0 ON begins + 0 >= stop0.instant
   ASOF LEFT JOIN stop stop1 ON begins + 2592000000000 >= stop1.instant
 ),
+-- No count has more bits than the events of its key.
+lane AS MATERIALIZED (
+  SELECT
+    CAST(bits AS INTEGER) AS bits,
+    CAST(CASE WHEN keys * (SELECT count(*) FROM sub_key) * (SELECT count(*) FROM place) <= tiles * (126 // bits) THEN 126 // bits ELSE 1 END AS INTEGER) AS lanes
+  FROM (
+    SELECT length(bin(CAST(max(events) AS BIGINT))) AS bits, CAST(count(*) AS HUGEINT) AS keys, sum(tiles) AS tiles
+    FROM (SELECT greatest(coalesce(sum(t_count_05e9cd502fc65283), 0)) AS events, count(*) AS tiles FROM numbered GROUP BY k)
+  )
+),
+packed AS (
+  SELECT k, (number - 1) // lanes AS pack, epoch_us(tile_start) AS begins, sum(CAST(coalesce(t_count_05e9cd502fc65283, 0) AS HUGEINT) << ((number - 1) % lanes * bits)) AS t_count_05e9cd502fc65283
+  FROM numbered
+  CROSS JOIN lane
+  GROUP BY k, pack, begins
+),
 moving AS MATERIALIZED (
   SELECT * FROM (
-    SELECT k, number, coalesce(t_count_05e9cd502fc65283, 0) AS t_count_05e9cd502fc65283, place.after0 AS come0, place.after1 AS gone0
-    FROM numbered
-    JOIN place ON begins = epoch_us(tile_start)
+    SELECT k, pack, t_count_05e9cd502fc65283, place.after0 AS come0, place.after1 AS gone0
+    FROM packed
+    LEFT JOIN place USING (begins)
   )
   WHERE come0 < gone0
 ),
 change AS (
-  SELECT k, number, position, CAST(sum(s0) AS BIGINT) AS s0
+  SELECT k, pack, position, CAST(sum(s0) AS HUGEINT) AS s0
   FROM (
-    SELECT k, number, come0 AS position, t_count_05e9cd502fc65283 AS s0
+    SELECT k, pack, come0 AS position, t_count_05e9cd502fc65283 AS s0
     FROM moving
     WHERE true AND come0 < (SELECT count(*) FROM stop)
     UNION ALL
-    SELECT k, number, gone0 AS position, -t_count_05e9cd502fc65283 AS s0
+    SELECT k, pack, gone0 AS position, -t_count_05e9cd502fc65283 AS s0
     FROM moving
     WHERE true AND gone0 < (SELECT count(*) FROM stop)
   )
-  GROUP BY k, number, position
+  GROUP BY k, pack, position
 ),
 held AS (
   SELECT * FROM (
     SELECT
-      k, number, position,
-      lead(position, 1, (SELECT count(*) FROM stop)) OVER (PARTITION BY k, number ORDER BY position) AS until,
-      CAST(sum(s0) OVER so_far AS BIGINT) AS s0
+      k, pack, position,
+      lead(position, 1, (SELECT count(*) FROM stop)) OVER (PARTITION BY k, pack ORDER BY position) AS until,
+      CAST(sum(s0) OVER so_far AS HUGEINT) AS s0
     FROM change
-    WINDOW so_far AS (PARTITION BY k, number ORDER BY position ROWS UNBOUNDED PRECEDING)
+    WINDOW so_far AS (PARTITION BY k, pack ORDER BY position ROWS UNBOUNDED PRECEDING)
   )
   WHERE s0 > 0
 ),
 cell AS (
-  SELECT k, number, unnest(range(position, until)) AS position, s0 FROM held
+  SELECT k, position, CAST(pack * lanes + slot + 1 AS INTEGER) AS number, CAST((s0 >> (slot * bits)) & mask AS UINTEGER) AS s0
+  FROM (
+    SELECT *, unnest(range(lanes)) AS slot, (CAST(1 AS HUGEINT) << bits) - 1 AS mask
+    FROM (SELECT k, pack, CAST(unnest(range(position, until)) AS INTEGER) AS position, s0 FROM held)
+    CROSS JOIN lane
+  )
+  WHERE ((s0) >> (slot * bits)) & mask > 0
 )
 SELECT k0, interval_end, nullif(list_transform(list_filter(pack0, lambda x: CAST((x >> 0) & 4294967295 AS BIGINT) > 0)[1:20], lambda x: names[CAST(x >> 96 AS INTEGER)]), []) AS "raw carrier_list_30d", nullif(list_transform(most1, lambda x: names[CAST(2147483647 - (x & 2147483647) AS INTEGER)]), []) AS "raw main_carriers_30d"
 FROM (
@@ -640,8 +662,8 @@ FROM (
   FROM (SELECT * FROM cell ORDER BY k, position)
   GROUP BY k, position
 )
-JOIN stop USING (position)
-JOIN key USING (k)
+LEFT JOIN stop USING (position)
+LEFT JOIN key USING (k)
 CROSS JOIN (SELECT list(sub ORDER BY number) AS names FROM sub_key)
 ) USING (k0, interval_end)
 )
@@ -1021,7 +1043,7 @@ FROM (
   FROM (SELECT * FROM cell ORDER BY k, interval_end)
   GROUP BY k, interval_end
 )
-JOIN key USING (k)
+LEFT JOIN key USING (k)
 CROSS JOIN (SELECT list(sub ORDER BY number) AS names FROM sub_key)
 )
 ) USING (k0, interval_end)
@@ -1091,7 +1113,7 @@ FROM (
   FROM (SELECT * FROM cell ORDER BY k, interval_end)
   GROUP BY k, interval_end
 )
-JOIN key USING (k)
+LEFT JOIN key USING (k)
 CROSS JOIN (SELECT list(sub ORDER BY number) AS names FROM sub_key)
 ) USING (k0, interval_end)
 )
