@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "agg": "fstore.definitions.aggregation",
+    "AsyncClient": "fstore.retrieval.async_client",
     "check": "fstore.definitions.checks",
     "Client": "fstore.retrieval.client",
     "CsvSource": "fstore.definitions.source",
@@ -21,6 +22,8 @@ _HOME = {
     "FeatureService": "fstore.definitions.feature_service",
     "FeatureView": "fstore.definitions.feature_view",
     "FStoreError": "fstore.errors",
+    "HttpClient": "fstore.serving.http_client",
+    "AsyncHttpClient": "fstore.serving.http_client",
     "on_demand": "fstore.definitions.on_demand",
     "ParquetSource": "fstore.definitions.source",
     "PostgresSource": "fstore.definitions.source",
@@ -30,12 +33,15 @@ _HOME = {
 }
 
 __all__ = [
+    "AsyncClient",
+    "AsyncHttpClient",
     "Client",
     "CsvSource",
     "Entity",
     "FStoreError",
     "FeatureService",
     "FeatureView",
+    "HttpClient",
     "ParquetSource",
     "PostgresSource",
     "SqlSource",

@@ -13,6 +13,9 @@ from fstore.definitions.source import PostgresSource as PostgresSource
 from fstore.definitions.source import SqlSource as SqlSource
 from fstore.definitions.source import UnionSource as UnionSource
 from fstore.errors import FStoreError as FStoreError
+from fstore.retrieval.async_client import AsyncClient as AsyncClient
 from fstore.retrieval.client import Client as Client
+from fstore.serving.http_client import AsyncHttpClient as AsyncHttpClient
+from fstore.serving.http_client import HttpClient as HttpClient
 
 __version__: str

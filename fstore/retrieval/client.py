@@ -6,21 +6,21 @@ definitions, and writes nothing but pins. Opening one costs neither Airflow nor 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fstore.backends import Backends, open_backends
-from fstore.errors import SettingsError
+from fstore.retrieval.client_settings import client_settings
 from fstore.retrieval.entity_rows import EntityRows
 from fstore.retrieval.features import Wanted
 from fstore.retrieval.historical import HistoricalReads
-from fstore.retrieval.online import OnlineResponse
+from fstore.retrieval.online_entities import Entities
+from fstore.retrieval.online_response import OnlineResponse
 from fstore.retrieval.prepared_reads import OnlineReads
-from fstore.retrieval.training import Manifest, Missing, TrainingFrame
-from fstore.settings import Settings, load_settings
+from fstore.retrieval.training import Accuracy, Manifest, Missing, TrainingFrame
+from fstore.settings import Settings
 
 if TYPE_CHECKING:
     from fstore.registry.retention_records import SnapshotPin
@@ -42,12 +42,7 @@ class Client:
         FSTORE_PROJECT together with FSTORE_REGISTRY_URL are enough where there is no project directory, as on a model
         server. Raises SettingsError.
         """
-        try:
-            return cls(load_settings(None if directory is None else Path(directory)))
-        except SettingsError:
-            if directory is not None or not (os.environ.get("FSTORE_PROJECT") and os.environ.get("FSTORE_REGISTRY_URL")):
-                raise
-        return cls(load_settings(environ={**os.environ, "FSTORE_ROOT": str(Path.cwd())}))
+        return cls(client_settings(directory))
 
     def get_historical_features(
         self,
@@ -59,6 +54,7 @@ class Client:
         missing: Missing = "error",
         as_of: int | datetime | None = None,
         full_names: bool = False,
+        accuracy: Accuracy = "snapshot",
     ) -> TrainingFrame:
         """Join features to entity rows, each as it was known at the row's instant.
 
@@ -66,13 +62,16 @@ class Client:
         labels; they come back once each, in their order, followed by the features (``view:feature``, ``view:*``, the objects
         of definition modules, or those of a ``service``). Request values of on-demand features are columns of the entity
         rows. A null key gives nulls. ``as_of`` (a sequence of the log, or an instant) reads the store as it was
-        then. Raises UnknownFeature, EntityColumnError, FeatureNameClash and, unless ``missing="allow"``, IncompleteHistory
+        then. With ``accuracy="exact"`` the windows of aggregates end at each row's own instant less the lag, computed from
+        the events of sources as they are now.
+
+        Raises UnknownFeature, EntityColumnError, FeatureNameClash and, unless ``missing="allow"``, IncompleteHistory
         where an interval that a row needs was never published; SnapshotExpired where what was published then is deleted
         by now, and FileDamaged.
         """
         return self._historical.read(
             entity_rows, features, service=service, timestamp_column=timestamp_column, missing=missing, as_of=as_of,
-            full_names=full_names,
+            full_names=full_names, accuracy=accuracy,
         )  # fmt: skip
 
     def rebuild(self, manifest: Manifest, entity_rows: EntityRows) -> TrainingFrame:
@@ -96,20 +95,24 @@ class Client:
     def get_online_features(
         self,
         features: Sequence[Wanted] | None = None,
-        entities: Mapping[str, Sequence[object]] | Sequence[Mapping[str, object]] | None = None,
+        entities: Entities | None = None,
         *,
         request: Mapping[str, Sequence[object]] | None = None,
         service: str | None = None,
         full_names: bool = False,
+        timeout: float | None = None,
     ) -> OnlineResponse:
         """Read the features of entities as they are now: what a point-in-time join at this moment would give.
 
         ``entities`` are lists by join key, or a dict per entity; ``request`` has the request values of on-demand features as
-        lists of the same length (they may be among the entities as well). Raises UnknownFeature, EntityColumnError,
-        FeatureNameClash, FloorMissing when the online store has nothing of a view, and RetrievalError for a
-        view that is not kept online. Costs one read of the online store per view.
+        lists of the same length (they may be among the entities as well). ``timeout`` is how many seconds the store may
+        take. Raises UnknownFeature, EntityColumnError, FeatureNameClash, FloorMissing when the online store has nothing of a
+        view, StoreUnavailable when it does not answer, and RetrievalError for a view that is not kept online. Costs one read
+        of the online store.
         """
-        return self._online.read(features, entities, request=request, service=service, full_names=full_names)
+        return self._online.read(
+            features, entities, request=request, service=service, full_names=full_names, timeout=timeout
+        )  # fmt: skip
 
     def close(self) -> None:
         """Close the registry, the stores and the engine, as far as they were opened."""
