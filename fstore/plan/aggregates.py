@@ -25,11 +25,11 @@ from fstore.plan.aggregate_types import Operands
 from fstore.plan.audits import fits_type
 from fstore.plan.columns import find_column
 from fstore.plan.fingerprint import ViewIdentity, aggregate_fingerprint, expression_fingerprint
-from fstore.plan.inference import Untyped, infer_type
+from fstore.plan.inference import Untyped, infer_type, typed
 from fstore.plan.parts import value_over_nothing
 from fstore.plan.sql import ScalarSql, SqlProblem, parse_scalar, quoted, render_scalar
 from fstore.plan.steps import ColumnEdge, Feature
-from fstore.plan.window_features import WindowExpression, WindowFeature, typed
+from fstore.plan.window_features import WindowExpression, WindowFeature
 from fstore.types import parse_type
 
 

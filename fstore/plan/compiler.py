@@ -329,7 +329,8 @@ class _Compiler:
         windows = compile_windows(draft, compiled.windows, compiled.expressions, names)
         return AggregateStep(
             **shared, kind="snapshot", inputs=(all_events(windows.tiles),), tiles=windows.tiles, sql=windows.range,
-            single_sql=windows.single, empty_sql=compile_empty_row(compiled),
+            single_sql=windows.single, empty_sql=compile_empty_row(compiled), windows=compiled.windows,
+            expressions=compiled.expressions,
         )  # fmt: skip
 
     def _output_step(self, view: View, identity: ViewIdentity, timing: Timing, report: Reporter) -> Step | None:

@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from fstore.plan.inference import sql_type
+from fstore.plan.inference import sql_type, typed
 from fstore.plan.sql import quoted
 from fstore.plan.steps import EVENT_TIMESTAMP, AggregateStep, CompositeStep, Feature, Step
-from fstore.plan.window_features import WindowExpression, typed
+from fstore.plan.window_features import WindowExpression
 from fstore.types import parse_type
 
 

@@ -56,6 +56,11 @@ def sql_type(type: DataType) -> str:
     return _SQL_NAMES[type.name]
 
 
+def typed(sql: str, type: str | None) -> str:
+    """Return a SQL scalar as a value of a type, or as it is where the type is unknown."""
+    return sql if type is None else f"CAST({sql} AS {sql_type(parse_type(type))})"
+
+
 def infer_type(tree: exp.Expr, types: Mapping[str, str | None]) -> DataType | None:
     """Return the type of an expression over columns with the given types (by lower-case name).
 

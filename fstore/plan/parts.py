@@ -9,8 +9,9 @@ import msgspec
 
 from fstore.definitions.aggregation import COUNTS
 from fstore.plan.audits import sql_literal
+from fstore.plan.inference import typed
 from fstore.plan.steps import TileSet
-from fstore.plan.window_features import WindowFeature, typed
+from fstore.plan.window_features import WindowFeature
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):

@@ -20,6 +20,7 @@ from fstore.definitions.project import Problem as Problem  # noqa: PLC0414  (exp
 from fstore.definitions.references import ResolvedFeature
 from fstore.definitions.source import Source
 from fstore.interval import Schedule
+from fstore.plan.window_features import WindowExpression, WindowFeature
 from fstore.types import Column
 
 EVENT_TIMESTAMP = "event_timestamp"
@@ -239,13 +240,15 @@ class AggregateStep(_Step, frozen=True, kw_only=True, tag="aggregate"):
     ``tile_start``, ``event_timestamp`` (the tile's end) and the states; tiles of different length do not overlap, and a
     state that a row lacks is null. ``single_sql`` gives the same for exactly one interval, faster. ``empty_sql`` is a
     SELECT without FROM that gives the features of the view's empty row; its values are kept in ``Feature.empty`` by
-    :func:`with_empty_row`.
+    :func:`with_empty_row`. ``windows`` and ``expressions`` are what the SQL was made of, for windows at other instants.
     """
 
     sql: str
     single_sql: str = ""
     empty_sql: str = ""
     tiles: tuple[TileSet, ...] = ()
+    windows: tuple[WindowFeature, ...] = ()
+    expressions: tuple[WindowExpression, ...] = ()
 
 
 class CompositeStep(_Step, frozen=True, kw_only=True, tag="composite"):

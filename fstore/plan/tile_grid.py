@@ -35,7 +35,11 @@ _LAST_YEAR = 2100
 
 def tile_length(schedule: Schedule, start: datetime, distances: Iterable[timedelta]) -> timedelta:
     """Return the length of tiles for intervals from ``start`` on, with edges of windows at distances before their end."""
-    step = math.gcd(_grid(schedule, start.year), *(distance // MICROSECOND for distance in distances))
+    return even_length(math.gcd(_grid(schedule, start.year), *(distance // MICROSECOND for distance in distances)))
+
+
+def even_length(step: int) -> timedelta:
+    """Return the longest usual length of which a number of microseconds is a whole multiple."""
     return next(length for length in COARSE if step % (length // MICROSECOND) == 0)
 
 

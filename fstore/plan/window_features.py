@@ -11,8 +11,6 @@ from datetime import timedelta
 import msgspec
 
 from fstore.definitions.aggregation import Function, Scalar
-from fstore.plan.inference import sql_type
-from fstore.types import parse_type
 
 
 class WindowFeature(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,11 +64,6 @@ class WindowExpression(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     sql: str
     type: str | None = None
-
-
-def typed(sql: str, type: str | None) -> str:
-    """Return a SQL scalar as a value of a type, or as it is where the type is unknown."""
-    return sql if type is None else f"CAST({sql} AS {sql_type(parse_type(type))})"
 
 
 def longest_reach(spans: Sequence[Span]) -> timedelta | None:

@@ -19,6 +19,7 @@ import msgspec
 from fstore.definitions.source import Source
 from fstore.plan.columns import find_column
 from fstore.plan.frames import Frames, within
+from fstore.plan.inference import typed
 from fstore.plan.moments import centred_relation, exact_rows
 from fstore.plan.ordered_lists import listed_rows
 from fstore.plan.parts import Part, final_value, raw_column
@@ -30,7 +31,7 @@ from fstore.plan.steps import EVENT_TIMESTAMP, EventInput, TileSet
 from fstore.plan.tile_grid import coarse_length, tile_length
 from fstore.plan.tile_states import TILE_START, TileDraft
 from fstore.plan.timing import Timing
-from fstore.plan.window_features import Span, WindowExpression, WindowFeature, longest_reach, typed
+from fstore.plan.window_features import Span, WindowExpression, WindowFeature, longest_reach
 from fstore.types import Column
 
 _OWN = "own"
@@ -67,7 +68,6 @@ def compile_windows(
         split_columns = tuple(dict.fromkeys(column for feature in mine for column in feature.columns))
         of_split = msgspec.structs.replace(draft, split=split, split_columns=split_columns)
         parts.append(compile_split(mine, of_split, f"tiles{len(parts)}"))
-    levels = _levels(expressions)
 
     def joined(queries: Sequence[str]) -> str:
         keys = [f"k{index}" for index in range(len(draft.keys))]
@@ -77,18 +77,32 @@ def compile_windows(
             sql = f"SELECT * FROM (\n{sql}\n)" + "".join(
                 f"\nLEFT JOIN (\n{query}\n) USING ({using})" for query in queries[1:]
             )
-        named = [f"{column} AS {quoted(key)}" for column, key in zip(keys, draft.keys, strict=True)]
-        values = [f"{final_value(feature)} AS {quoted(feature.name)}" for feature in features]
-        sql = _select([*named, f"interval_end AS {EVENT_TIMESTAMP}", *values], sql)
-        for level in levels:
-            sql = _select(["*", *(f"{typed(f'({item.sql})', item.type)} AS {quoted(item.name)}" for item in level)], sql)
-        return _select([*(quoted(key) for key in draft.keys), EVENT_TIMESTAMP, *(quoted(column) for column in columns)], sql)
+        named = {quoted(key): column for column, key in zip(keys, draft.keys, strict=True)}
+        return with_values(sql, {**named, EVENT_TIMESTAMP: "interval_end"}, features, expressions, columns)
 
     return Windows(
         tiles=tuple(part.tiles for part in parts),
         range=joined([part.range for part in parts]),
         single=joined([part.single for part in parts]),
     )
+
+
+def with_values(
+    sql: str,
+    kept: Mapping[str, str],
+    features: Sequence[WindowFeature],
+    expressions: Sequence[WindowExpression],
+    columns: Sequence[str],
+) -> str:
+    """Return the query that gives ``columns`` over one that has the raw columns of features.
+
+    ``kept`` are columns that come before them, each with what it is of ``sql``.
+    """
+    values = [f"{final_value(feature)} AS {quoted(feature.name)}" for feature in features]
+    sql = _select([*(f"{column} AS {name}" for name, column in kept.items()), *values], sql)
+    for level in _levels(expressions):
+        sql = _select(["*", *(f"{typed(f'({item.sql})', item.type)} AS {quoted(item.name)}" for item in level)], sql)
+    return _select([*kept, *(quoted(column) for column in columns)], sql)
 
 
 def draft_tiles(

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 from fstore.arrow import rows_hash
 from fstore.errors import RetrievalError
 from fstore.retrieval.entity_rows import EntityRows, key_columns, read_entity_rows, time_column
+from fstore.retrieval.exact import join_exactly
 from fstore.retrieval.features import Wanted, as_it_was, refuse_taken, select_features
 from fstore.retrieval.on_demand import on_demand_program
 from fstore.retrieval.point_in_time import EntityTimes, join_view
-from fstore.retrieval.training import Manifest, Missing, TrainingFrame
+from fstore.retrieval.training import Accuracy, Manifest, Missing, TrainingFrame
 
 if TYPE_CHECKING:
     from fstore.backends import Backends
@@ -32,25 +33,42 @@ class HistoricalReads:
     def read(
         self, entity_rows: EntityRows, features: Sequence[Wanted] | None = None, *, service: str | None = None,
         timestamp_column: str = "event_timestamp", missing: Missing = "error", as_of: int | datetime | None = None,
-        full_names: bool = False,
+        full_names: bool = False, accuracy: Accuracy = "snapshot",
     ) -> TrainingFrame:  # fmt: skip
         """Join features to entity rows."""
         if missing not in ("error", "allow"):
             raise RetrievalError(f'missing must be "error" or "allow", got {missing!r}')
+        if accuracy not in ("snapshot", "exact"):
+            raise RetrievalError(f'accuracy must be "snapshot" or "exact", got {accuracy!r}')
+        if accuracy == "exact" and as_of is not None:
+            raise RetrievalError(
+                'accuracy="exact" reads the events of sources as they are now, so it has no as_of; leave one of them out'
+            )
+        return self._read(
+            entity_rows, features, service=service, timestamp_column=timestamp_column, missing=missing, as_of=as_of,
+            full_names=full_names, accuracy=accuracy,
+        )  # fmt: skip
+
+    def _read(
+        self, entity_rows: EntityRows, features: Sequence[Wanted] | None = None, *, service: str | None = None,
+        timestamp_column: str, missing: Missing, as_of: int | datetime | None, full_names: bool, accuracy: Accuracy,
+    ) -> TrainingFrame:  # fmt: skip
         registry = self._backends.registry
         then = None if as_of is None else self._sequence(as_of)  # before the views are looked up: later flips are undone
         selection = select_features(registry, features=features, service=service, full_names=full_names)
         table = read_entity_rows(entity_rows)
         refuse_taken(selection, table.column_names)
         instants = time_column(table, timestamp_column)
-        state = registry.state()
+        state, now = registry.state(), self._clock()
         sequence = state.sequence if then is None else then
         if then is not None:
             selection = as_it_was(registry, selection, then)
         keys = [key_columns(table, view.keys, view.label) for view in selection.views]
         on_demand = on_demand_program(self._backends, selection)
         joined = [
-            join_view(
+            join_exactly(self._backends, view, EntityTimes(keys=own, instants=instants), now=now, strict=missing == "error")
+            if accuracy == "exact" and view.step.kind == "snapshot"  # the rows of event views have instants of their own
+            else join_view(
                 self._backends, view, EntityTimes(keys=own, instants=instants), sequence=sequence, strict=missing == "error"
             )
             for view, own in zip(selection.views, keys, strict=True)
@@ -65,12 +83,13 @@ class HistoricalReads:
             registry=state.incarnation,
             registry_version=state.version,
             sequence=sequence,
-            created_at=self._clock(),
+            created_at=now,
             features=selection.references,
             columns=selection.columns,
             timestamp_column=timestamp_column,
             missing=missing,
             full_names=full_names,
+            accuracy=accuracy,
             rows=table.num_rows,
             spine_checksum=rows_hash(table, columns=list(dict.fromkeys(spine_columns))),
             views=tuple(part.report for part in joined),
@@ -84,9 +103,9 @@ class HistoricalReads:
         table = read_entity_rows(entity_rows)
         self._refuse_foreign(manifest)
         # the first read passed its own check for missing history: what was blocked then may be published by now
-        frame = self.read(
+        frame = self._read(
             table, manifest.features, timestamp_column=manifest.timestamp_column, as_of=manifest.sequence, missing="allow",
-            full_names=manifest.full_names,
+            full_names=manifest.full_names, accuracy=manifest.accuracy,
         )  # fmt: skip
         if frame.manifest.spine_checksum != manifest.spine_checksum:
             raise RetrievalError("the entity rows are not those of the manifest: their keys or times differ")

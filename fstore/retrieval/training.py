@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     import polars as pl
 
 Missing = Literal["error", "allow"]
+Accuracy = Literal["snapshot", "exact"]
+"""Where windows end: at the end of the newest published interval, or at each row's own instant less the lag."""
+
 MANIFEST_KEY = b"fstore.manifest"
 """Where a frame's manifest is kept in the metadata of Arrow tables and Parquet files."""
 
@@ -55,6 +58,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     views: tuple[ViewReport, ...]
     on_demand: dict[str, str] = {}
     content_checksum: str = ""
+    accuracy: Accuracy = "snapshot"
 
     @property
     def fallback_rows(self) -> dict[str, int]:
