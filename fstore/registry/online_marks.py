@@ -14,6 +14,7 @@ from sqlalchemy.engine import Connection
 from fstore.errors import StoreChanged
 from fstore.registry.database import Database, repeated
 from fstore.registry.online_tables import online_marks
+from fstore.registry.outbox import work_of
 from fstore.registry.records import Issued, OnlineWork
 from fstore.registry.tables import outbox
 
@@ -81,17 +82,7 @@ class OnlineMarks:
         )  # fmt: skip
         with database.reading() as connection:
             rows = connection.execute(query.order_by(c.sequence)).all()
-        return [
-            OnlineWork(
-                view=row.view,
-                generation=row.generation,
-                sequence=row.sequence,
-                start=row.start_at,
-                end=row.end_at,
-                attempt=row.attempt_id,
-            )
-            for row in rows
-        ]
+        return [work_of(row) for row in rows]
 
     def _enter(self, connection: Connection, view: str, generation: int, life: str, *, above: int | None) -> tuple[int, int]:
         """Write the life, and the next ticket unless ``above`` is None; return the newest ticket and the newest settled."""

@@ -7,8 +7,10 @@ entry, which the online store's compare-and-set makes harmless. The outbox deliv
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Row
 
 from fstore.registry.database import BATCH, Database, repeated
 from fstore.registry.records import OnlineWork, OutboxDepth, OutboxEntry
@@ -35,14 +37,7 @@ class Outbox:
             OutboxEntry(
                 id=row.id,
                 kind=row.kind,
-                payload=OnlineWork(
-                    view=row.view,
-                    generation=row.generation,
-                    sequence=row.sequence,
-                    start=row.start_at,
-                    end=row.end_at,
-                    attempt=row.attempt_id,
-                ),
+                payload=work_of(row),
                 tries=row.tries,
                 last_error=row.last_error,
                 created_at=row.created_at,
@@ -86,3 +81,11 @@ class Outbox:
                 ).where(c.project == self._database.project, c.done_at.is_(None))
             ).one()
         return OutboxDepth(pending=row.pending, failing=int(row.failing), oldest_at=row.oldest_at)
+
+
+def work_of(row: Row[*tuple[Any, ...]]) -> OnlineWork:
+    """Return the work of a row of ``outbox``."""
+    return OnlineWork(
+        view=row.view, generation=row.generation, sequence=row.sequence, start=row.start_at, end=row.end_at,
+        attempt=row.attempt_id,
+    )  # fmt: skip

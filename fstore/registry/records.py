@@ -204,6 +204,14 @@ class OnlineWork(msgspec.Struct, frozen=True, kw_only=True):
     end: datetime
     attempt: int
 
+    @classmethod
+    def of(cls, view: str, generation: int, published: Publication | Head) -> OnlineWork:
+        """Return the work that a publication of a view is, or what is seen of one."""
+        return cls(
+            view=view, generation=generation, sequence=published.sequence, start=published.start, end=published.end,
+            attempt=published.attempt,
+        )  # fmt: skip
+
 
 class Issued(msgspec.Struct, frozen=True, kw_only=True):
     """A ticket for rows that the online store has acknowledged, and the newest settled one when it was issued."""

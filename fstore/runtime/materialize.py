@@ -68,13 +68,6 @@ def _bring_online(backends: Backends, published: Published) -> int:
     """Apply the publications of an attempt, also those that were applied before, and settle its outbox entries."""
     rows = 0
     for publication in published.publications:
-        work = OnlineWork(
-            view=publication.view,
-            generation=publication.generation,
-            sequence=publication.sequence,
-            start=publication.start,
-            end=publication.end,
-            attempt=publication.attempt,
-        )
+        work = OnlineWork.of(publication.view, publication.generation, publication)
         rows += apply_work(backends, work)
     return rows

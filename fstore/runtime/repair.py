@@ -161,14 +161,4 @@ def _repair(backends: Backends, registered: RegisteredView) -> int:
 
 
 def _works(registered: RegisteredView, heads: list[Head]) -> list[OnlineWork]:
-    return [
-        OnlineWork(
-            view=registered.name,
-            generation=registered.generation,
-            sequence=head.sequence,
-            start=head.start,
-            end=head.end,
-            attempt=head.attempt,
-        )
-        for head in heads
-    ]
+    return [OnlineWork.of(registered.name, registered.generation, head) for head in heads]
