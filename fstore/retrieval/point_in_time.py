@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from fstore.engines.engine import ArrowRelation, Query
+from fstore.errors import EntityColumnError
 from fstore.integrity import explain_failure
 from fstore.interval import MICROSECOND, from_micros
 from fstore.plan.steps import EVENT_TIMESTAMP, Feature, Step
@@ -93,21 +94,32 @@ def join_view(
     """Join one view to entity rows.
 
     ``sequence`` reads the log as it was after that publication. Raises IncompleteHistory if ``strict`` and an interval that
-    some row needs was never published. Cost: one ASOF of the instants against the log, and one scan of the published files
-    that cover them.
+    some row needs was never published, and EntityColumnError for an instant at the edge of the calendar. Cost: one
+    ASOF of the instants against the log, and one scan of the published files that cover them.
     """
     step = view.step
     heads = backends.registry.ledger.heads(step.view, generation=view.generation, as_of=sequence)
     if len(rows.instants) == 0:
         return ViewFeatures(table=view.schema.empty_table(), report=_report(view, [], rows.complete, rows.instants))
     blocked = backends.registry.ledger.blocked(step.view, generation=view.generation)
-    newest = from_micros(int(np.max(rows.instants))) - step.lag
-    complete = rows.complete
-    grid = lay_grid(step, heads, blocked, max(newest, step.start))
-    answer = find_answers(step, grid, rows.instants, counts=complete, strict=strict)
-    if step.kind == "snapshot":
-        return _join_snapshots(backends, view, rows, answer, heads, sequence)
-    return _join_events(backends, view, rows, answer, heads, sequence)
+    try:
+        _, newest = (from_micros(int(edge)) - step.lag for edge in (np.min(rows.instants), np.max(rows.instants)))
+        grid = lay_grid(step, heads, blocked, max(newest, step.start))
+        answer = find_answers(step, grid, rows.instants, counts=rows.complete, strict=strict)
+        if step.kind == "snapshot":
+            return _join_snapshots(backends, view, rows, answer, heads, sequence)
+        return _join_events(backends, view, rows, answer, heads, sequence)
+    except OverflowError:
+        raise _beyond_the_calendar(view, rows.instants) from None
+
+
+def _beyond_the_calendar(view: SelectedView, instants: Micros) -> EntityColumnError:
+    first, last = (np.datetime64(int(instant), "us") for instant in (np.min(instants), np.max(instants)))
+    return EntityColumnError(
+        f"the entity rows hold instants from {first}Z to {last}Z. Some of them, or what view {view.label!r} reads for them "
+        "(by its intervals, lag and ttl), lie outside of the years 1 to 9999. Leave those rows out, or give the instants "
+        "that are meant"
+    )
 
 
 def snapshot_sql(step: Step, features: Sequence[Feature]) -> str:
