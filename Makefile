@@ -44,14 +44,15 @@ check: env  ## format, lint, types, architecture and the tests of definitions an
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q -m 'not integration and not end_to_end' tests/architecture tests/definitions tests/plan
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'not integration and not end_to_end' \
+		tests/architecture tests/definitions tests/plan
 
 test: env data  ## the whole suite, with real Redis, PostgreSQL, S3 and Airflow
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 chaos: env  ## kill, stop and interleave publishing a thousand times
 	$(BIN)/python -m tests.chaos

@@ -18,6 +18,22 @@ from scripts.servers import RunningServer, ServerMissing, postgres_server, redis
 
 pytest_plugins = ["pytester", "fstore.testing.plugin"]
 
+LONG = (
+    "tests/end_to_end/test_airflow.py",
+    "tests/airflow/test_outage.py",
+    "tests/chaos/",
+    "tests/oracle/",
+    "tests/end_to_end/",
+)
+"""Files of few tests that take long, in the order in which workers begin them."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take long, so that no worker waits in the end for the other's."""
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        places = {item: [item.nodeid.startswith(name) for name in (*LONG, "")].index(True) for item in items}
+        items.sort(key=places.__getitem__)
+
 
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
