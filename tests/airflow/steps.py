@@ -64,9 +64,5 @@ def reading(upstream, view="risk", *, pipeline=None, schedule=None, **changes):
         pipeline=upstream.pipeline,
     )
     made = aggregate(view, pipeline=pipeline or upstream.pipeline, schedule=schedule or upstream.schedule, **changes)
-    values = {
-        name: getattr(made, name)
-        for name in made.__struct_fields__
-        if name not in ("inputs", "empty_sql", "single_sql", "tiles")
-    }
+    values = {name: getattr(made, name) for name in SqlStep.__struct_fields__ if hasattr(made, name)}
     return SqlStep(**{**values, "inputs": (item,), "sql": "SELECT carrier, 1 AS flights_7d FROM u"})
