@@ -1,9 +1,10 @@
 """Windows that end at each label's own instant, over hot keys, against plans written by hand and a plain range join.
 
 100,000 labels of 100 keys at any microsecond of a year, {count, sum, avg} x {7, 30, 90 days} over 10 million events. Ours is
-``Client.get_historical_features(…, accuracy="exact")`` whole, with its registry and checksums; by hand it is bare DuckDB with
-the same memory and threads over the same files, and the result as an Arrow table. The ratio is to the fastest plan; the range
-join runs at a quarter of the labels, because it pairs each of them with all events of its window. (Frames of time over events and labels took 103 s, once.)
+``Client.get_historical_features(…, accuracy="exact")`` whole, with its registry and checksums; by hand it is bare DuckDB
+with the same memory and threads over the same files, and the result as an Arrow table. The ratio is to the fastest plan
+(frames of time over events and labels are left out: they took 103 s). The range join runs at a quarter of the labels,
+because it pairs each of them with all events of its window.
 
 FSTORE_BENCH_SCALE=0.1 takes a tenth of the events and labels.
 """

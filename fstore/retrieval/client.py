@@ -74,13 +74,13 @@ class Client:
             full_names=full_names, accuracy=accuracy,
         )  # fmt: skip
 
-    def rebuild(self, manifest: Manifest, entity_rows: EntityRows) -> TrainingFrame:
+    def reproduce(self, manifest: Manifest, entity_rows: EntityRows) -> TrainingFrame:
         """Read a frame again from its manifest and the same entity rows, with equal content.
 
         Raises RetrievalError when the rows, the definitions, the registry or the values are not those of the manifest,
         SnapshotExpired when files that it needs are deleted by now, and FileDamaged.
         """
-        return self._historical.rebuild(manifest, entity_rows)
+        return self._historical.reproduce(manifest, entity_rows)
 
     def pin(
         self, name: str, *, until: datetime, as_of: int | datetime | None = None, manifest: Manifest | None = None

@@ -1,6 +1,6 @@
 """Historical reads: the features of entity rows, each as it was known at the row's instant.
 
-Takes the parts of one project; gives training frames with their manifests, and rebuilds them. Resolves what is wanted and at
+Takes the parts of one project; gives training frames with their manifests, and reproduces them. Resolves what is wanted and at
 which moment of the log, lets :mod:`fstore.retrieval.point_in_time` join each view, and puts the columns together.
 """
 
@@ -98,7 +98,7 @@ class HistoricalReads:
         )
         return TrainingFrame(table, manifest)
 
-    def rebuild(self, manifest: Manifest, entity_rows: EntityRows) -> TrainingFrame:
+    def reproduce(self, manifest: Manifest, entity_rows: EntityRows) -> TrainingFrame:
         """Read a frame again from its manifest and the same entity rows, with equal content."""
         table = read_entity_rows(entity_rows)
         self._refuse_foreign(manifest)

@@ -194,14 +194,14 @@ def test_as_of_reads_the_store_as_it_was_and_a_manifest_rebuilds_its_frame(clien
     for moment in (before, at):
         then = client.get_historical_features(ROWS, ["profile:country"], as_of=moment)
         assert then.to_arrow()["country"].to_pylist() == ["DE", "??", None, None]
-    rebuilt = client.rebuild(Manifest.from_json(frame.manifest.to_json()), pa.table(ROWS))
+    rebuilt = client.reproduce(Manifest.from_json(frame.manifest.to_json()), pa.table(ROWS))
     assert rebuilt.to_arrow().to_pylist() == frame.to_arrow().to_pylist()
     assert (
         client.get_historical_features(ROWS, ["profile:country"], as_of=0, missing="allow").to_arrow()["country"].to_pylist()
         == [None] * 4
     )
     with pytest.raises(RetrievalError, match="the entity rows are not those of the manifest"):
-        client.rebuild(frame.manifest, pa.table(ROWS).slice(1))
+        client.reproduce(frame.manifest, pa.table(ROWS).slice(1))
 
 
 def test_a_parquet_file_carries_the_manifest(client: Client, tmp_path: Path) -> None:

@@ -166,7 +166,7 @@ def test_one_view_joined_twice(client: Client) -> None:
     now = pa.array([datetime(2026, 1, 2, 1, tzinfo=UTC)] * 2, INSTANT)
     frame = client.get_historical_features(pa.table({**rows, "event_timestamp": now}), service="pairs")
     assert frame.to_arrow().drop_columns(["event_timestamp"]).to_pydict() == response.to_dict()
-    assert client.rebuild(frame.manifest, pa.table({**rows, "event_timestamp": now})).to_arrow().equals(frame.to_arrow())
+    assert client.reproduce(frame.manifest, pa.table({**rows, "event_timestamp": now})).to_arrow().equals(frame.to_arrow())
     assert response.statuses["between"] == ["computed", "computed"]
     assert response.statuses["receiver__seen_30d"] == ["value", "empty"]
 
@@ -174,10 +174,10 @@ def test_one_view_joined_twice(client: Client) -> None:
 def test_a_manifest_covers_request_values(client: Client) -> None:
     frame = client.get_historical_features(entity_rows(), ["on_demand:ratio"])
     assert list(frame.manifest.definitions) == ["user_home", "on_demand:ratio"]
-    assert client.rebuild(frame.manifest, entity_rows()).to_arrow()["ratio"].equals(frame.to_arrow()["ratio"])
+    assert client.reproduce(frame.manifest, entity_rows()).to_arrow()["ratio"].equals(frame.to_arrow()["ratio"])
     changed = entity_rows().set_column(2, "lat", pa.array([1.0] * 5))
     with pytest.raises(RetrievalError, match="the entity rows are not those of the manifest"):
-        client.rebuild(frame.manifest, changed)
+        client.reproduce(frame.manifest, changed)
 
 
 def test_objects_of_a_definition_module_may_be_asked_for(client: Client, project: SmallProject) -> None:

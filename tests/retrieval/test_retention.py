@@ -85,13 +85,13 @@ def test_a_pin_keeps_a_moment_until_it_expires(publisher: Publisher) -> None:
     publish(publisher, 1, 3)
     publish(publisher, 1, 4)
     assert sweep_superseded(publisher.backends, later()) == 1, "of the three, the pin and the head keep one each"
-    rebuilt = Client(publisher.backends).rebuild(frame.manifest, pa.table(ROWS))
+    rebuilt = Client(publisher.backends).reproduce(frame.manifest, pa.table(ROWS))
     assert rebuilt.to_arrow().equals(frame.to_arrow())
     assert rebuilt.manifest.content_checksum == frame.manifest.content_checksum != ""
     assert sweep_superseded(publisher.backends, later(2.1)) == 1
     assert publisher.backends.registry.retention.pins() == []
     with pytest.raises(SnapshotExpired):
-        Client(publisher.backends).rebuild(frame.manifest, pa.table(ROWS))
+        Client(publisher.backends).reproduce(frame.manifest, pa.table(ROWS))
 
 
 def test_what_a_running_attempt_may_read_stays(publisher: Publisher) -> None:
