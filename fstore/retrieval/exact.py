@@ -69,7 +69,8 @@ def _read(backends: Backends, view: SelectedView, sql: str, relations: dict[str,
     # a number of its own for each key and end, so that equal rows are computed once
     query = f"""WITH
 labels AS MATERIALIZED (
-  SELECT row_number() OVER () AS label, {listed}, mark FROM (SELECT DISTINCT {listed}, mark FROM spine WHERE mark IS NOT NULL)
+  SELECT row_number() OVER () AS label, {listed}, mark
+  FROM (SELECT DISTINCT {listed}, mark FROM spine WHERE mark IS NOT NULL)
 )
 SELECT {names}
 FROM spine AS s

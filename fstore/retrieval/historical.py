@@ -1,7 +1,7 @@
 """Historical reads: the features of entity rows, each as it was known at the row's instant.
 
-Takes the parts of one project; gives training frames with their manifests, and reproduces them. Resolves what is wanted and at
-which moment of the log, lets :mod:`fstore.retrieval.point_in_time` join each view, and puts the columns together.
+Takes the parts of one project; gives training frames with their manifests, and reproduces them. Resolves what is wanted and
+at which moment of the log, lets :mod:`fstore.retrieval.point_in_time` join each view, and puts the columns together.
 """
 
 from __future__ import annotations
