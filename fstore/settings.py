@@ -35,7 +35,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ``retention`` is how long superseded files stay, such as ``"14d"``: at least an hour, because readers and tasks that have
     begun still need them. ``breaking_changes`` says what a run does about a breaking change of something that is live: wait
     for ``fstore apply``, or begin to fill the new generation by itself (``run``). ``environment`` names a development
-    environment; empty: production.
+    environment; empty: production. The settings of ``fstore serve`` begin with ``serve``, hold for one worker, and are in
+    bytes, rows and seconds.
     """
 
     root: str
@@ -54,6 +55,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     retention: str = "14d"
     breaking_changes: Literal["apply", "run"] = "apply"
     environment: str = ""
+    serve_host: str = "127.0.0.1"
+    serve_port: int = 8080
+    serve_workers: int = 1
+    serve_max_body_bytes: int = 64 * 1024 * 1024
+    serve_max_keys: int = 10_000
+    serve_max_rows: int = 1_000_000
+    serve_timeout: float = 30.0
+    serve_historical_reads: int = 2
+    serve_drain: float = 2.0
+    serve_access_log: bool = False
 
     @property
     def horizon(self) -> timedelta:
@@ -134,7 +145,9 @@ def load_settings(start: Path | None = None, *, environ: Mapping[str, str] | Non
 
 def _check_ranges(settings: Settings) -> None:
     """Refuse numbers that mean nothing."""
-    least = {"threads": 0, "max_catch_up": 1, "quarantine_cap": 0}
+    least = {"threads": 0, "max_catch_up": 1, "quarantine_cap": 0, "serve_port": 0, "serve_workers": 1,
+             "serve_max_body_bytes": 1, "serve_max_keys": 1, "serve_max_rows": 1, "serve_historical_reads": 1,
+             "serve_drain": 0}  # fmt: skip
     for name, minimum in least.items():
         value = getattr(settings, name)
         if value < minimum:
@@ -154,8 +167,9 @@ def _check_ranges(settings: Settings) -> None:
             f"setting 'retention' is {settings.retention!r}, and has to be a duration of at least an hour, as in \"14d\": "
             f"{problem}"
         )
-    if not settings.load_timeout > 0:
-        raise SettingsError(f"setting 'load_timeout' is {settings.load_timeout:g}, and has to be more than 0 seconds")
+    for name in ("load_timeout", "serve_timeout"):
+        if not getattr(settings, name) > 0:
+            raise SettingsError(f"setting {name!r} is {getattr(settings, name):g}, and has to be more than 0 seconds")
 
 
 def _tool_tables(file: Path) -> dict[str, object]:

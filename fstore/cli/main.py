@@ -302,6 +302,39 @@ def doctor(as_json: Json = False) -> None:
     raise typer.Exit(run_doctor(as_json=as_json))
 
 
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="The address to listen on (serve_host).")] = None,
+    port: Annotated[int | None, typer.Option(help="The port; 0 takes a free one (serve_port).")] = None,
+    workers: Annotated[int | None, typer.Option(help="Worker processes (serve_workers).")] = None,
+    timeout: Annotated[float | None, typer.Option(help="Seconds until a request is given up (serve_timeout).")] = None,
+    max_body: Annotated[int | None, typer.Option(help="The largest body in bytes (serve_max_body_bytes).")] = None,
+    max_keys: Annotated[int | None, typer.Option(help="The most entities of an online read (serve_max_keys).")] = None,
+    max_rows: Annotated[int | None, typer.Option(help="The most rows of a historical read (serve_max_rows).")] = None,
+    historical_reads: Annotated[
+        int | None, typer.Option(help="Historical reads at once, in each worker (serve_historical_reads).")
+    ] = None,
+    drain: Annotated[
+        float | None, typer.Option(help="Seconds from SIGTERM to the end of accepting requests (serve_drain).")
+    ] = None,
+    access_log: Annotated[
+        bool | None, typer.Option(help="Write a line of JSON for every request (serve_access_log).")
+    ] = None,
+    environment: Environment = None,
+) -> None:  # fmt: skip
+    """Serve features over HTTP, as JSON or Arrow, until SIGTERM. Each option wins over the setting it names."""
+    from fstore.cli.serve import serve_project
+
+    _use(environment)
+    serve_project(
+        {
+            "serve_host": host, "serve_port": port, "serve_workers": workers, "serve_timeout": timeout,
+            "serve_max_body_bytes": max_body, "serve_max_keys": max_keys, "serve_max_rows": max_rows,
+            "serve_historical_reads": historical_reads, "serve_drain": drain, "serve_access_log": access_log,
+        }
+    )  # fmt: skip
+
+
 @registry_app.command("upgrade")
 def registry_upgrade(as_json: Json = False) -> None:
     """Bring the registry's schema up to date; stop every process of an older fstore before."""

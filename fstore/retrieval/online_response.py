@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from fstore.arrow import type_text
 from fstore.retrieval.online_entities import OnlineEntities
 from fstore.retrieval.online_values import Status, ViewValues
 from fstore.stores.row_values import objects
@@ -35,6 +36,16 @@ class Place(NamedTuple):
     feature: int
 
 
+class Outputs:
+    """Where all output columns come from; ``straight`` are their names where they are the features of the only view."""
+
+    def __init__(self, places: Sequence[Place]) -> None:
+        self.places = tuple(places)
+        own = [(place.view, place.feature) for place in self.places]
+        straight = own == [(0, feature) for feature in range(len(own))]
+        self.straight = tuple(place.column for place in self.places) if straight else None
+
+
 class NumpyFeatures(NamedTuple):
     """Features as numpy arrays by column, each with an item per entity, and where they are null.
 
@@ -51,10 +62,11 @@ class OnlineResponse:
     """Feature values per entity, in the order asked for, with the given entity columns first."""
 
     def __init__(
-        self, entities: OnlineEntities, places: Sequence[Place], views: Sequence[ViewValues],
+        self, entities: OnlineEntities, outputs: Outputs, views: Sequence[ViewValues],
         computed: Mapping[str, pa.ChunkedArray],
     ) -> None:  # fmt: skip
-        self._entities, self._places, self._views, self._computed = entities, places, views, computed
+        self._entities, self._places, self._views, self._computed = entities, outputs.places, views, computed
+        self._straight = outputs.straight
 
     def __len__(self) -> int:
         return self._entities.count
@@ -73,6 +85,9 @@ class OnlineResponse:
     def to_numpy(self) -> NumpyFeatures:
         """Return the features, without the entities, as numpy arrays and masks; see :class:`NumpyFeatures`."""
         parts = [values.rows.arrays() for values in self._views]
+        if self._straight is not None:
+            (arrays, null_rows), names = parts[0], self._straight
+            return NumpyFeatures(dict(zip(names, arrays, strict=True)), dict(zip(names, null_rows, strict=True)))
         found: dict[str, npt.NDArray[np.generic]] = {}
         nulls: dict[str, npt.NDArray[np.bool_]] = {}
         masks = [list(part[1]) for part in parts]
@@ -95,6 +110,15 @@ class OnlineResponse:
         """Return entity columns and features as a pandas DataFrame."""
         frame: pd.DataFrame = self.to_arrow().to_pandas(maps_as_pydicts="strict")
         return frame
+
+    @property
+    def types(self) -> dict[str, str]:
+        """The logical type of each feature column, as definitions write it."""
+        return {
+            place.column: type_text(self._computed[place.reference].type) if place.view is None
+            else str(self._views[place.view].rows.reader.types[place.feature])
+            for place in self._places
+        }  # fmt: skip
 
     @property
     def statuses(self) -> dict[str, list[Status]]:

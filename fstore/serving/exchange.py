@@ -1,0 +1,236 @@
+"""One exchange over HTTP: a request's body comes in whole, an answer or a problem goes out.
+
+An :class:`Exchange` is the ASGI application of one route. It holds the body to its limit and the work to its deadline, turns
+every error into a problem, gives the request an id, and counts it. What to answer is the handler's matter. Written on bare
+ASGI, because most of an online request's time would otherwise go into wrapping it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import os
+import re
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+import msgspec
+
+from fstore.errors import DeadlineExceeded, FStoreError, RequestInvalid, RequestTooLarge, ServerFailed
+from fstore.serving.lifecycle import Lifecycle
+from fstore.serving.media import Form, answer_form, body_form
+from fstore.serving.metrics import Metrics
+from fstore.serving.problems import PROBLEM_TYPE, encode_problem, retry_after, status_of
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+TIMEOUT_HEADER = b"fstore-timeout"
+"""How many seconds the caller will wait; the server's own limit holds beside it."""
+REQUEST_ID_HEADER = b"x-request-id"
+
+_REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+_CHUNK_BYTES = 1 << 20
+_PATIENCE = 16
+"""How many times the limit a body may be for its sender to be listened to until it reads the refusal."""
+
+logger = logging.getLogger("fstore.serving")
+access = logging.getLogger("fstore.serving.access")
+
+
+class Received(msgspec.Struct, frozen=True, kw_only=True):
+    """A request: its body, how that is written, and how the answer shall be."""
+
+    body: bytes
+    body_form: Form
+    answer_form: Form
+    query: bytes
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What goes back: a body in one or more pieces. ``rows`` are the entity rows answered, for the metrics."""
+
+    body: Sequence[bytes | memoryview]
+    content_type: str
+    status: int = 200
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    rows: int = 0
+
+
+Handler: TypeAlias = Callable[[Received], Awaitable[Answer]]
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """The most that a request may bring, in bytes, and take, in seconds."""
+
+    body_bytes: int
+    seconds: float
+
+
+class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
+    """What all exchanges of a worker share."""
+
+    limits: Limits
+    metrics: Metrics
+    lifecycle: Lifecycle
+    log_access: bool
+
+
+class Gone(Exception):
+    """The caller closed the connection before its request was whole."""
+
+
+class Exchange:
+    """The ASGI application of a route: calls the handler, and sends what it gives or raises."""
+
+    def __init__(self, route: str, handle: Handler, surroundings: Callable[[], Surroundings]) -> None:
+        """Serve a handler under one of the metrics' routes; the surroundings exist once the worker has begun."""
+        self._route, self._handle, self._surroundings = route, handle, surroundings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        around = self._surroundings()
+        began = time.perf_counter()
+        around.metrics.began(self._route)
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        request_id = _request_id(headers)
+        status, rows, sent = 499, 0, 0
+        try:
+            answer = await self._answer(scope, headers, receive, around.limits, request_id)
+            status, rows, sent = answer.status, answer.rows, sum(map(len, answer.body))
+            await _send(send, answer, request_id, sent, closing=around.lifecycle.draining or status == 413)
+        except Gone:
+            pass
+        finally:
+            seconds = time.perf_counter() - began
+            around.metrics.ended(self._route, status, seconds, rows)
+            if around.log_access:
+                _log(scope, request_id, status, seconds, sent, rows)
+
+    async def _answer(
+        self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, limits: Limits, request_id: str
+    ) -> Answer:
+        try:
+            seconds = _seconds(headers, limits.seconds)
+            try:
+                async with asyncio.timeout(seconds):
+                    return await self._handle(await _received(scope, headers, receive, limits.body_bytes))
+            except TimeoutError:
+                raise DeadlineExceeded(f"the answer was not ready within {seconds:g} s") from None
+        except FStoreError as error:
+            if (status := status_of(error)) == 500:
+                logger.exception("request %s failed", request_id)
+            return problem_answer(error, status, request_id)
+        except Gone:
+            raise
+        except Exception as error:  # whatever it is, the caller gets an answer and the log the traceback
+            logger.exception("request %s failed", request_id)
+            failed = ServerFailed(f"the server failed with {type(error).__name__}; its log has more under id {request_id}")
+            return problem_answer(failed, 500, request_id)
+
+
+def problem_answer(error: FStoreError, status: int, request_id: str) -> Answer:
+    """Return the answer that tells of an error."""
+    seconds = retry_after(error, status)
+    headers = () if seconds is None else ((b"retry-after", str(seconds).encode()),)
+    return Answer(
+        body=[encode_problem(error, status, request_id)], content_type=PROBLEM_TYPE, status=status, headers=headers
+    )
+
+
+async def _received(scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, limit: int) -> Received:
+    form = body_form(headers.get(b"content-type", b""))
+    accepted = answer_form(headers.get(b"accept", b""), form)
+    body = await _body(headers, receive, limit) if scope["method"] == "POST" else b""
+    return Received(body=body, body_form=form, answer_form=accepted, query=scope["query_string"])
+
+
+async def _body(headers: Mapping[bytes, bytes], receive: Receive, limit: int) -> bytes:
+    """Read a body; one that is too large is refused, once its sender is done or has sent a multiple of the limit."""
+    message = await receive()
+    if not message.get("more_body", False) and message["type"] == "http.request" and len(message["body"]) <= limit:
+        whole: bytes = message["body"]
+        return whole
+    announced = int(headers.get(b"content-length", b"0"))
+    parts: list[bytes] = []
+    size = 0
+    while announced <= limit * _PATIENCE:
+        if message["type"] == "http.disconnect":
+            raise Gone
+        size += len(message["body"])
+        if size <= limit:
+            parts.append(message["body"])
+        if not message.get("more_body", False) or size > limit * _PATIENCE:
+            break
+        message = await receive()
+    if size > limit or announced > limit:
+        raise RequestTooLarge(f"the body has more than {limit:,} bytes, which is what this server takes: split the request")
+    return b"".join(parts)
+
+
+async def _send(send: Send, answer: Answer, request_id: str, size: int, *, closing: bool) -> None:
+    headers = [
+        (b"content-type", answer.content_type.encode()),
+        (b"content-length", str(size).encode()),
+        (REQUEST_ID_HEADER, request_id.encode()),
+        *answer.headers,
+    ]
+    if closing:
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    pieces = _pieces(answer.body)
+    for piece in pieces[:-1]:
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+    await send({"type": "http.response.body", "body": pieces[-1], "more_body": False})
+
+
+def _pieces(body: Sequence[bytes | memoryview]) -> Sequence[bytes | memoryview]:
+    """Cut a body so that no piece fills the connection's buffer by far."""
+    if len(body) == 1 and len(body[0]) <= _CHUNK_BYTES:
+        return body
+    return [
+        memoryview(part)[start : start + _CHUNK_BYTES] for part in body for start in range(0, len(part), _CHUNK_BYTES)
+    ] or [b""]
+
+
+def _request_id(headers: Mapping[bytes, bytes]) -> str:
+    """Return the caller's id of the request, if it is one that can stand in a log, else a new one."""
+    given = headers.get(REQUEST_ID_HEADER)
+    return given.decode() if given is not None and _REQUEST_ID.fullmatch(given) else os.urandom(8).hex()
+
+
+def _seconds(headers: Mapping[bytes, bytes], limit: float) -> float:
+    text = headers.get(TIMEOUT_HEADER)
+    if text is None:
+        return limit
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not seconds > 0:
+        raise RequestInvalid(
+            f"header {TIMEOUT_HEADER.decode()} is {text.decode('latin-1')!r}; it has to be seconds, above 0"
+        )
+    return min(seconds, limit)
+
+
+def _log(scope: Scope, request_id: str, status: int, seconds: float, size: int, rows: int) -> None:
+    client = scope.get("client")
+    access.info(
+        "%s",
+        msgspec.json.encode(
+            {
+                "at": time.time(),
+                "request_id": request_id,
+                "client": client[0] if client else None,
+                "method": scope["method"],
+                "path": scope["path"],
+                "status": status,
+                "ms": round(seconds * 1000, 3),
+                "bytes": size,
+                "rows": rows,
+            }
+        ).decode(),
+    )
