@@ -48,6 +48,7 @@ never for a wrong definition or wrong data, always for an unreachable store.
     │   ├── UnknownFeature          no such view, feature or service
     │   ├── EntityColumnError       a join key or timestamp column missing or of the wrong type
     │   ├── FeatureNameClash        two features with the same short name
+    │   ├── ImmatureLabels          labels that are not known yet
     │   ├── IncompleteHistory       intervals that were never published
     │   └── SnapshotExpired         what was published then is deleted by now
     └── ServingError                reading over HTTP
@@ -95,6 +96,7 @@ from fstore.errors.publication import (
 from fstore.errors.retrieval import (
     EntityColumnError,
     FeatureNameClash,
+    ImmatureLabels,
     IncompleteHistory,
     RetrievalError,
     SnapshotExpired,
@@ -153,6 +155,7 @@ __all__ = [
     "Fenced",
     "FileDamaged",
     "FloorMissing",
+    "ImmatureLabels",
     "IncompleteHistory",
     "InjectedFault",
     "InputsChanged",

@@ -49,6 +49,20 @@ class IncompleteHistory(RetrievalError):
         )
 
 
+class ImmatureLabels(RetrievalError):
+    """Labels that say what happens in a time that is not over yet."""
+
+    code = "immature_labels"
+
+    def __init__(self, rows: int, matures_after: str, latest: str) -> None:
+        self.rows = rows
+        super().__init__(
+            f"{rows} entity row(s) have labels that are not known yet: they mature {matures_after} after their instant, so "
+            f"only those up to {latest} are. Leave the later ones out, or read them without matures_after and take "
+            "frame.mature(…)."
+        )
+
+
 class SnapshotExpired(RetrievalError):
     """What a read as of an earlier moment needs was superseded longer ago than the horizon, and is deleted.
 

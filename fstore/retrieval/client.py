@@ -7,7 +7,7 @@ definitions, and writes nothing but pins. Opening one costs neither Airflow nor 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,6 +55,7 @@ class Client:
         as_of: int | datetime | None = None,
         full_names: bool = False,
         accuracy: Accuracy = "snapshot",
+        matures_after: str | timedelta | None = None,
     ) -> TrainingFrame:
         """Join features to entity rows, each as it was known at the row's instant.
 
@@ -63,7 +64,8 @@ class Client:
         of definition modules, or those of a ``service``). Request values of on-demand features are columns of the entity
         rows. A null key gives nulls. ``as_of`` (a sequence of the log, or an instant) reads the store as it was
         then. With ``accuracy="exact"`` the windows of aggregates end at each row's own instant less the lag, computed from
-        the events of sources as they are now.
+        the events of sources as they are now. With ``matures_after`` a row whose label is not known yet, because it says
+        what happens until that long after its instant, is refused as ImmatureLabels.
 
         Raises UnknownFeature, EntityColumnError, FeatureNameClash and, unless ``missing="allow"``, IncompleteHistory
         where an interval that a row needs was never published; SnapshotExpired where what was published then is deleted
@@ -71,8 +73,24 @@ class Client:
         """
         return self._historical.read(
             entity_rows, features, service=service, timestamp_column=timestamp_column, missing=missing, as_of=as_of,
-            full_names=full_names, accuracy=accuracy,
+            full_names=full_names, accuracy=accuracy, matures_after=matures_after,
         )  # fmt: skip
+
+    def get_batch_features(
+        self,
+        entity_rows: EntityRows,
+        features: Sequence[Wanted] | None = None,
+        *,
+        service: str | None = None,
+        full_names: bool = False,
+    ) -> TrainingFrame:
+        """Join features to entity rows as they are now, for scoring many entities at once from the offline store.
+
+        What :meth:`get_historical_features` gives at the moment of the read, which the frame has as column
+        ``event_timestamp``, with ``missing="allow"``: the newest that is published counts, if it is within ttl. Raises
+        UnknownFeature, EntityColumnError, FeatureNameClash and FileDamaged.
+        """
+        return self._historical.read_newest(entity_rows, features, service=service, full_names=full_names)
 
     def reproduce(self, manifest: Manifest, entity_rows: EntityRows) -> TrainingFrame:
         """Read a frame again from its manifest and the same entity rows, with equal content.

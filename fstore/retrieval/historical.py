@@ -7,21 +7,27 @@ at which moment of the log, lets :mod:`fstore.retrieval.point_in_time` join each
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+
 from fstore.arrow import rows_hash
-from fstore.errors import RetrievalError
+from fstore.errors import EntityColumnError, RetrievalError
 from fstore.retrieval.entity_rows import EntityRows, key_columns, read_entity_rows, time_column
 from fstore.retrieval.exact import join_exactly
 from fstore.retrieval.features import Wanted, as_it_was, refuse_taken, select_features
 from fstore.retrieval.on_demand import on_demand_program
 from fstore.retrieval.point_in_time import EntityTimes, join_view
+from fstore.retrieval.splits import refuse_immature
 from fstore.retrieval.training import Accuracy, Manifest, Missing, TrainingFrame
 
 if TYPE_CHECKING:
     from fstore.backends import Backends
     from fstore.registry.retention_records import SnapshotPin
+
+_NOW = "event_timestamp"
+"""The column of the instant of a read of rows without times."""
 
 
 class HistoricalReads:
@@ -33,7 +39,7 @@ class HistoricalReads:
     def read(
         self, entity_rows: EntityRows, features: Sequence[Wanted] | None = None, *, service: str | None = None,
         timestamp_column: str = "event_timestamp", missing: Missing = "error", as_of: int | datetime | None = None,
-        full_names: bool = False, accuracy: Accuracy = "snapshot",
+        full_names: bool = False, accuracy: Accuracy = "snapshot", matures_after: str | timedelta | None = None,
     ) -> TrainingFrame:  # fmt: skip
         """Join features to entity rows."""
         if missing not in ("error", "allow"):
@@ -46,12 +52,31 @@ class HistoricalReads:
             )
         return self._read(
             entity_rows, features, service=service, timestamp_column=timestamp_column, missing=missing, as_of=as_of,
-            full_names=full_names, accuracy=accuracy,
+            full_names=full_names, accuracy=accuracy, matures_after=matures_after,
+        )  # fmt: skip
+
+    def read_newest(
+        self, entity_rows: EntityRows, features: Sequence[Wanted] | None = None, *, service: str | None = None,
+        full_names: bool = False,
+    ) -> TrainingFrame:  # fmt: skip
+        """Join features to entity rows without times, as they are now."""
+        table = read_entity_rows(entity_rows)
+        if _NOW in table.column_names:
+            raise EntityColumnError(
+                f"the entity rows have a column {_NOW!r}, where the instant of the read goes: use get_historical_features "
+                "for rows with times of their own, or rename it"
+            )
+        now = pa.scalar(self._clock(), pa.timestamp("us", tz="UTC"))
+        instants = pa.repeat(now, table.num_rows)
+        return self._read(
+            table.append_column(_NOW, instants), features, service=service, timestamp_column=_NOW, missing="allow",
+            as_of=None, full_names=full_names, accuracy="snapshot",
         )  # fmt: skip
 
     def _read(
         self, entity_rows: EntityRows, features: Sequence[Wanted] | None = None, *, service: str | None = None,
         timestamp_column: str, missing: Missing, as_of: int | datetime | None, full_names: bool, accuracy: Accuracy,
+        matures_after: str | timedelta | None = None,
     ) -> TrainingFrame:  # fmt: skip
         registry = self._backends.registry
         then = None if as_of is None else self._sequence(as_of)  # before the views are looked up: later flips are undone
@@ -60,6 +85,8 @@ class HistoricalReads:
         refuse_taken(selection, table.column_names)
         instants = time_column(table, timestamp_column)
         state, now = registry.state(), self._clock()
+        if matures_after is not None:
+            refuse_immature(instants, matures_after, now)
         sequence = state.sequence if then is None else then
         if then is not None:
             selection = as_it_was(registry, selection, then)
@@ -90,6 +117,7 @@ class HistoricalReads:
             missing=missing,
             full_names=full_names,
             accuracy=accuracy,
+            service=service,
             rows=table.num_rows,
             spine_checksum=rows_hash(table, columns=list(dict.fromkeys(spine_columns))),
             views=tuple(part.report for part in joined),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -21,6 +21,7 @@ from fstore.definitions.references import ON_DEMAND
 from fstore.errors import RetrievalError, SettingsError
 from fstore.interval import format_instant
 from fstore.retrieval.point_in_time import ViewReport
+from fstore.retrieval.splits import mature_rows, split_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,6 +60,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     on_demand: dict[str, str] = {}
     content_checksum: str = ""
     accuracy: Accuracy = "snapshot"
+    service: str | None = None
 
     @property
     def fallback_rows(self) -> dict[str, int]:
@@ -123,6 +125,24 @@ class TrainingFrame:
         frame = polars.from_arrow(self._table)
         assert isinstance(frame, polars.DataFrame)
         return frame
+
+    def mature(self, matures_after: str | timedelta, at: datetime | None = None) -> TrainingFrame:
+        """Return the rows whose label was known at an instant (default: when the frame was read).
+
+        A label at ``t`` says what happens until ``t + matures_after``, a duration such as ``"30d"``, and is known then. The
+        manifest stays that of the whole frame.
+        """
+        at = self.manifest.created_at if at is None else at
+        return TrainingFrame(mature_rows(self._table, self.manifest.timestamp_column, matures_after, at), self.manifest)
+
+    def split_by_time(self, *cuts: datetime, matures_after: str | timedelta | None = None) -> tuple[TrainingFrame, ...]:
+        """Cut the frame at instants, for training, validation and test: one frame more than there are cuts.
+
+        A row at a cut belongs to the later part. Rows whose label matures only after the end of their part are left out:
+        what they say happened within the next part. The manifests stay that of the whole frame. Raises RetrievalError.
+        """
+        parts = split_rows(self._table, self.manifest.timestamp_column, cuts, matures_after)
+        return tuple(TrainingFrame(part, self.manifest) for part in parts)
 
     def to_parquet(self, path: str | Path) -> None:
         """Write the frame and its manifest as one Parquet file, which appears whole or not at all."""
