@@ -14,7 +14,13 @@ import msgspec
 from fstore.interval import MICROSECOND
 from fstore.plan.sql import quoted
 from fstore.plan.steps import EVENT_TIMESTAMP, TileSet, TileState, tile_dataset
-from fstore.plan.tile_states import TILE_FROM, TILE_START, TILE_SUB, TILE_TO, centre_column
+from fstore.plan.tile_states import TILE_START, TILE_SUB, TILE_TO, centre_column
+
+_TILE = "__tile"
+"""The number of a tile: how many tiles of its length lie between 1970 and its beginning."""
+
+_EARLY = 2**62
+"""Microseconds before 1970 at which no event happens: counted from there, division rounds all instants alike."""
 
 
 def coarse_tiles(tiles: TileSet) -> TileSet:
@@ -41,9 +47,9 @@ def make_tiles_sql(tiles: TileSet) -> str:
         groups.append(f"{tiles.sub} AS {TILE_SUB}")
         where = f"\nWHERE ({tiles.sub}) IS NOT NULL"
     time = f"epoch_us({quoted(_event_time(tiles))})"
-    events = f"(SELECT *, {_tile_bounds(time, tiles.length)} FROM events)"
+    events = f"(SELECT *, {_tile_of(time, tiles.length)} FROM events)"
     states = [f"{_cast(state.aggregate, state)} AS {quoted(state.name)}" for state in tiles.states]
-    made = _grouped([*groups, TILE_FROM], states, f"{events}{where}")
+    made = _grouped([*groups, _TILE], states, f"{events}{where}")
     doubtful = [state for state in tiles.states if state.inexact]
     if not doubtful:
         return _shown(tiles, f"(\n{made}\n)", [quoted(state.name) for state in tiles.states])
@@ -54,15 +60,15 @@ def roll_up_sql(coarse: TileSet) -> str:
     """Return the query that makes the tiles of a set from relation ``tiles``, which has the same columns in finer tiles."""
     groups = [f"{quoted(key)} AS {column}" for column, key in _keys(coarse).items()]
     groups += [TILE_SUB] if coarse.sub is not None else []
-    finer = f"(SELECT *, {_tile_bounds(f'epoch_us({TILE_START})', coarse.length)} FROM tiles)"
+    finer = f"(SELECT *, {_tile_of(f'epoch_us({TILE_START})', coarse.length)} FROM tiles)"
     centred = [state for state in coarse.states if state.centre]
     if centred:
-        together = ", ".join([*map(quoted, coarse.keys), *([TILE_SUB] if coarse.sub is not None else []), TILE_FROM])
+        together = ", ".join([*map(quoted, coarse.keys), *([TILE_SUB] if coarse.sub is not None else []), _TILE])
         over = f"OVER (PARTITION BY {together})"
         centres = [f"any_value({state.centre}) {over} AS {centre_column(state.name)}" for state in centred]
         finer = f"(SELECT *, {', '.join(centres)} FROM {finer})"
     states = [f"{_cast(state.merge, state)} AS {quoted(state.name)}" for state in coarse.states]
-    merged = _grouped([*groups, TILE_FROM], states, finer)
+    merged = _grouped([*groups, _TILE], states, finer)
     return _shown(coarse, f"(\n{merged}\n)", [quoted(state.name) for state in coarse.states])
 
 
@@ -84,11 +90,12 @@ def _event_time(tiles: TileSet) -> str:
     return tiles.events.source.event_time or ""
 
 
-def _tile_bounds(instant: str, length: timedelta) -> str:
-    """Return the columns that say in which tile an instant lies. Remainders take the sign of the instant."""
+def _tile_of(instant: str, length: timedelta) -> str:
+    """Return the columns that say in which tile an instant lies."""
     micros = length // MICROSECOND
-    start = f"{instant} - ({instant} % {micros} + {micros}) % {micros}"
-    return f"{start} AS {TILE_FROM}, {start} + {micros} AS {TILE_TO}"
+    before = _EARLY // micros
+    number = f"({instant} + {before * micros}) // {micros} - {before}"
+    return f"{number} AS {_TILE}, ({number} + 1) * {micros} AS {TILE_TO}"
 
 
 def _cast(sql: str, state: TileState) -> str:
@@ -104,8 +111,9 @@ def _shown(tiles: TileSet, relation: str, states: Sequence[str]) -> str:
     """Return the query that gives tiles as they are kept."""
     columns = [f"{column} AS {quoted(key)}" for column, key in _keys(tiles).items()]
     columns += [TILE_SUB] if tiles.sub is not None else []
-    end = f"{TILE_FROM} + {tiles.length // MICROSECOND}"
-    columns += [f"make_timestamptz({TILE_FROM}) AS {TILE_START}", f"make_timestamptz({end}) AS {EVENT_TIMESTAMP}", *states]
+    micros = tiles.length // MICROSECOND
+    start, end = f"make_timestamptz({_TILE} * {micros})", f"make_timestamptz(({_TILE} + 1) * {micros})"
+    columns += [f"{start} AS {TILE_START}", f"{end} AS {EVENT_TIMESTAMP}", *states]
     return f"SELECT\n  {_list(columns)}\nFROM {relation}"
 
 
@@ -116,10 +124,10 @@ def _made_again(tiles: TileSet, made: str, events: str, doubtful: Sequence[TileS
     these tiles in memory to look events up in, instead of all events.
     """
     keys = _keys(tiles)
-    named = [*keys, *([TILE_SUB] if tiles.sub is not None else []), TILE_FROM]
+    named = [*keys, *([TILE_SUB] if tiles.sub is not None else []), _TILE]
     same = [f"first.{column} = {quoted(key)}" for column, key in keys.items()]
     same += [f"first.{TILE_SUB} = ({tiles.sub})"] if tiles.sub is not None else []
-    same.append(f"first.{TILE_FROM} = e.{TILE_FROM}")
+    same.append(f"first.{_TILE} = e.{_TILE}")
     wanted = " OR ".join(f"({state.inexact})" for state in doubtful)
     again = [f"{_cast(state.again, state)} AS {quoted(state.name)}" for state in doubtful]
     second = _grouped(

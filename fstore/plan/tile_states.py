@@ -24,8 +24,8 @@ VERSION = 1
 TILE_SUB, TILE_START = "tile_sub", "tile_start"
 """The columns of a relation of tiles that are named alike in all: the sub-key, and the instant at which a tile begins."""
 
-TILE_FROM, TILE_TO = "__tile_from", "__tile_to"
-"""Names by which the SQL of a state may mean where its tile begins and ends, in microseconds since 1970.
+TILE_TO = "__tile_to"
+"""The name by which the SQL of a state may mean where its tile ends, in microseconds since 1970.
 
 In ``TileState.aggregate`` it is the tile that the events are gathered into; in ``TileState.merge`` the coarse tile, and
 ``event_timestamp`` is the end of the finer one."""
