@@ -117,8 +117,8 @@ class DuckDBEngine:
         """
         views = self._views(query.relations)
         directory = str(Path(path).resolve().parent)
-        parameters = self._used_parameters(query)
-        with self._connection(views, query.sql, extra=directory) as connection:
+        with self._connection(views, query.sql, extra=directory) as connection:  # opens DuckDB for what it touches, once
+            parameters = self._used_parameters(query)
             found = _described(connection, query.sql, parameters)
             outputs = OutputColumns(schema, found, required={*sort_by, *_required(schema)}, sql=query.sql)
             # Sorting comes before the first byte is written, and so do all errors in the rows: DuckDB 2.0 can hang when a
@@ -155,9 +155,9 @@ class DuckDBEngine:
     def write_raw(self, query: Query, path: str, *, sort_by: Sequence[str]) -> Written:
         """Run a query and write its rows, sorted, as one Parquet file with the types that it gives, synced to disk."""
         views = self._views(query.relations)
-        parameters = self._used_parameters(query)
         directory = str(Path(path).resolve().parent)
         with self._connection(views, query.sql, extra=directory) as connection:
+            parameters = self._used_parameters(query)
             order = ", ".join(quoted(name) for name in sort_by)
             copy = (
                 f"COPY (SELECT * FROM (\n{query.sql}\n) ORDER BY {order}) TO {text_literal(path)} "
@@ -244,8 +244,8 @@ class DuckDBEngine:
     def _batches(self, query: Query) -> Iterator[pa.Schema | pa.RecordBatch]:
         """Yield the schema, then the batches of a query."""
         views = self._views(query.relations)
-        parameters = self._used_parameters(query)
-        with self._connection(views, query.sql) as connection:
+        with self._connection(views, query.sql) as connection:  # opens DuckDB for what it reads, once
+            parameters = self._used_parameters(query)
             reader = connection.sql(query.sql, params=parameters or None).to_arrow_reader(BATCH_ROWS)
             schema = pa.schema([field.with_type(_normal_type(field.type)) for field in reader.schema])
             yield schema

@@ -71,10 +71,13 @@ def _files_view(alias: str, relation: FilesRelation) -> View:
         return View(select=None, objects={alias: relation.schema.empty_table()})
     if not isinstance(relation.filesystem, pafs.LocalFileSystem):
         return _remote_files(alias, relation, groups)
-    real = {ranges: [str(Path(path).resolve()) for path in paths] for ranges, paths in groups.items()}
-    files = tuple(path for paths in real.values() for path in paths)
-    directories = tuple(sorted({str(Path(path).parent) for path in files}))
-    schemas = dict(zip(files, published_schemas(relation.filesystem, files), strict=True))
+    real_paths: dict[Path, Path] = {}
+    names = {path: str(_real_path(Path(path), real_paths)) for paths in groups.values() for path in paths}
+    real = {ranges: [names[path] for path in paths] for ranges, paths in groups.items()}
+    files = tuple(names.values())
+    own = {str(Path(path).parent) for path in files}
+    directories = tuple(sorted(own if relation.directory is None else {str(Path(relation.directory).resolve())}))
+    schemas = _schemas(relation, names)
     if len(real) > MAX_BRANCHES:
         name = f"__{alias}_ranges"
         select = _joined_ranges(quoted(name), real, relation, schemas)
@@ -85,6 +88,25 @@ def _files_view(alias: str, relation: FilesRelation) -> View:
         for ranges, paths in real.items()
     )
     return View(select=select, directories=directories, files=files)
+
+
+def _real_path(path: Path, known: dict[Path, Path]) -> Path:
+    """Return a path without symbolic links; directories that many files share are looked at once."""
+    if (found := known.get(path)) is not None:
+        return found
+    if path.parent == path or ".." in path.parts:
+        return known.setdefault(path, path.resolve())
+    joined = _real_path(path.parent, known) / path.name
+    return known.setdefault(path, joined.resolve() if joined.is_symlink() else joined)
+
+
+def _schemas(relation: FilesRelation, names: Mapping[str, str]) -> dict[str, pa.Schema]:
+    """Return the physical schema of each file, from one footer for all files of the same layout."""
+    layouts = [*relation.layouts] or [path for path, _ in relation.files]
+    kept = {names[path]: layout for (path, _), layout in zip(relation.files, layouts, strict=True) if path in names}
+    first = {layout: path for path, layout in reversed(kept.items())}
+    found = dict(zip(first, published_schemas(relation.filesystem, list(first.values())), strict=True))
+    return {path: found[layout] for path, layout in kept.items()}
 
 
 def _select_published(

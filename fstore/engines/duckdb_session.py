@@ -47,11 +47,15 @@ class Session:
         with self._guard:
             if self._closed:
                 raise SettingsError("the engine is closed; open another one")
-            if self._instance is None or not wanted <= self._allowed:
+            if self._instance is None or not all(map(self._allows, wanted)):
                 allowed = wanted if len(self._allowed) > 256 else wanted | self._allowed
                 self._instance = self._open(allowed)
                 self._allowed = allowed
             return self._instance.cursor()
+
+    def _allows(self, directory: str) -> bool:
+        """Whether a directory is one of those allowed, or below one."""
+        return directory in self._allowed or any(directory.startswith(allowed) for allowed in self._allowed)
 
     def close(self) -> None:
         """Release memory, threads and spill files; repeating it is harmless."""

@@ -45,13 +45,16 @@ class FilesRelation(msgspec.Struct, frozen=True, kw_only=True):
 
     For snapshot rows ``event_timestamp`` is an interval's end, so a range ``[start, end)`` holds the rows with
     ``start < event_timestamp <= end``; for event rows it holds those with ``start <= event_timestamp < end``. ``schema``
-    is the relation's schema, also when there is no file at all. Paths belong to ``filesystem``.
+    is the relation's schema, also when there is no file at all. Paths belong to ``filesystem``. ``layouts`` (one per file,
+    or none) are the same for files with the same columns, so that one footer tells them all; ``directory`` holds all files.
     """
 
     files: tuple[tuple[str, tuple[Interval, ...]], ...]
     filesystem: pyarrow.fs.FileSystem
     schema: pa.Schema
     ends_inclusive: bool
+    layouts: tuple[str, ...] = ()
+    directory: str | None = None
 
 
 class IntervalsRelation(msgspec.Struct, frozen=True, kw_only=True):

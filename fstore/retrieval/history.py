@@ -58,14 +58,19 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def snapshot(self) -> Micros:
         """The end of the snapshot to read per instant, BEFORE_ALL where there is none."""
-        if not len(self.grid.ends):
-            return np.full_like(self.visible, BEFORE_ALL)
-        return np.where(self.reads, self.grid.ends[self.interval], BEFORE_ALL)
+        ends = np.concatenate([self.grid.ends, [BEFORE_ALL]])  # so that -1 is the last
+        return np.where(self.expired, BEFORE_ALL, ends[self.interval])
 
     @property
     def reads(self) -> Mask:
         """Where there is a snapshot to read."""
         return (self.interval >= 0) & ~self.expired
+
+    @property
+    def used(self) -> npt.NDArray[np.intp]:
+        """The intervals of the grid that are read, ascending."""
+        counted = np.bincount(self.interval[self.reads], minlength=len(self.grid.ends))
+        return np.flatnonzero(counted)
 
 
 def lay_grid(step: Step, heads: Sequence[Head], blocked: Sequence[Interval], until: datetime) -> Grid:
@@ -98,19 +103,32 @@ def find_answers(step: Step, grid: Grid, instants: Micros, *, counts: Mask, stri
     """
     visible: Micros = instants - step.lag // MICROSECOND
     oldest = oldest_within_ttl(step, instants)
-    needed = _newest(grid, visible, grid.due)
+    ended = count_until(grid.ends, visible)
     published = grid.head >= 0
-    astray = np.zeros(len(instants), dtype=np.bool_)
-    if len(grid.ends):
-        astray = counts & (needed >= 0) & ~published[needed]
-        lost = astray & ~grid.blocked[needed]
-        if strict and lost.any():
-            raise _incomplete(step, grid, np.unique(needed[lost]), int(lost.sum()))
-    interval = _newest(grid, visible, published)
+    needed, newest = _newest(grid.due), _newest(published)
+    astray, lost = np.zeros(len(instants), dtype=np.bool_), np.zeros(len(instants), dtype=np.bool_)
+    unpublished = (needed >= 0) & ~np.append(published, False)[needed]
+    if unpublished.any():
+        astray = counts & unpublished[ended]
+        lost = counts & (unpublished & ~np.append(grid.blocked, False)[needed])[ended]
+    if strict and lost.any():
+        raise _incomplete(step, grid, np.unique(needed[ended[lost]]), int(lost.sum()))
+    interval = newest[ended]
     expired = np.zeros(len(instants), dtype=np.bool_)
-    if len(grid.ends):
+    if step.ttl is not None and len(grid.ends):
         expired = (interval >= 0) & (grid.ends[interval] < oldest)
     return Answer(grid=grid, visible=visible, oldest=oldest, interval=interval, expired=expired, fallback=astray)
+
+
+def count_until(ends: Micros, instants: Micros) -> npt.NDArray[np.intp]:
+    """Return how many of the ascending ends are at or before each instant; arithmetic where they are evenly spaced."""
+    if len(ends) < 2 or not len(instants):
+        return np.searchsorted(ends, instants, side="right")
+    step = int(ends[1] - ends[0])
+    if (np.diff(ends) != step).any():
+        return np.searchsorted(ends, instants, side="right")
+    ended: npt.NDArray[np.intp] = np.clip((instants - ends[0]) // step + 1, 0, len(ends))
+    return ended
 
 
 def oldest_within_ttl(step: Step, instants: Micros) -> Micros:
@@ -123,12 +141,12 @@ def oldest_within_ttl(step: Step, instants: Micros) -> Micros:
 
 def used_heads(heads: Sequence[Head], answer: Answer) -> list[Head]:
     """Return the heads that hold an interval in use, each cut to the intervals in use."""
-    used = np.unique(answer.interval[answer.reads])
-    holder = answer.grid.head[used]
+    grid, used = answer.grid, answer.used
+    holder = grid.head[used]
     cut: list[Head] = []
     for index in np.unique(holder):
         inside = used[holder == index]
-        start, end = from_micros(int(answer.grid.starts[inside[0]])), from_micros(int(answer.grid.ends[inside[-1]]))
+        start, end = from_micros(int(grid.starts[inside[0]])), from_micros(int(grid.ends[inside[-1]]))
         cut.append(msgspec.structs.replace(heads[index], start=start, end=end))
     return cut
 
@@ -142,13 +160,10 @@ def overlapping_heads(heads: Sequence[Head], start: datetime | None, end: dateti
     ]
 
 
-def _newest(grid: Grid, visible: Micros, among: Mask) -> npt.NDArray[np.intp]:
-    """Return the index of the newest interval among those marked that ends by each instant, -1 where there is none."""
-    (candidates,) = np.nonzero(among)
-    if not len(candidates):
-        return np.full(len(visible), -1, dtype=np.intp)
-    position = np.searchsorted(grid.ends[candidates], visible, side="right") - 1
-    return np.where(position >= 0, candidates[position], -1)
+def _newest(among: Mask) -> npt.NDArray[np.intp]:
+    """Return, per number of intervals that have ended, the newest of them among those marked; -1 where there is none."""
+    marked = np.where(among, np.arange(len(among)), -1)
+    return np.concatenate([[-1], np.maximum.accumulate(marked)]) if len(among) else np.array([-1])
 
 
 def _incomplete(step: Step, grid: Grid, lost: npt.NDArray[np.intp], rows: int) -> IncompleteHistory:
