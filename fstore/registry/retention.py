@@ -10,16 +10,25 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from fstore.errors import RegistryReadOnly, RetrievalError, UnknownFeature, did_you_mean
 from fstore.interval import format_instant
 from fstore.plan.steps import Step
+from fstore.plan.tile_step import TILES_GENERATION, TILES_PREFIX, is_tiles
 from fstore.registry.damage import read_damaged, write_damage
 from fstore.registry.database import BATCH, Database, repeated
 from fstore.registry.publishing import lock_project, settle_instant
-from fstore.registry.reachable import Reachable, note_unreachable, read_reachable, versions_as_of
+from fstore.registry.reachable import (
+    Reachable,
+    note_unreachable,
+    read_dead_tiles,
+    read_reachable,
+    read_used_tiles,
+    versions_as_of,
+)
 from fstore.registry.retention_records import DamagedFile, DeadGeneration, Lost, Reason, Retired, SnapshotPin
 from fstore.registry.superseded import Kept, read_superseded
 from fstore.registry.tables import (
@@ -94,26 +103,30 @@ class Retention:
         while True:
             with self._database.reading() as connection:
                 keeping = self._keeping(connection, before, now, running_since)
-                found = read_superseded(self._database, connection, keeping.until)
-            count = self._retire(found, keeping, before, now, running_since)
+                tiles = read_used_tiles(self._database, connection, keeping)
+                dead = read_dead_tiles(self._database, connection, tiles, min(before, running_since))
+                found = read_superseded(self._database, connection, keeping.until, dead)
+            count = self._retire(found, keeping, tiles, before, now, running_since)
             if count is not None:
                 return count
 
     @repeated
     def _retire(
-        self, found: Sequence[Retired], keeping: Reachable, before: datetime, now: datetime, running_since: datetime
-    ) -> int | None:
-        """Write what was found, and what is unreachable; None when a pin or the generations changed meanwhile."""
+        self, found: Sequence[Retired], keeping: Reachable, tiles: Collection[str], before: datetime, now: datetime,
+        running_since: datetime,
+    ) -> int | None:  # fmt: skip
+        """Write what was found, and what is unreachable; None when a pin, generations or definitions changed meanwhile."""
         database = self._database
         with database.writing() as connection:
             newest: int = lock_project(database, connection).sequence
             current = self._keeping(connection, before, now, running_since)
-            if (current.pins, current.generations) != (keeping.pins, keeping.generations):
+            if msgspec.structs.replace(current, until=keeping.until) != keeping:
                 return None
             kept = Kept(tuple(pin.sequence for pin in current.pins))
             items = [item for item in found if not kept.keeps(item)]
-            for dead in note_unreachable(database, connection, current.generations, now, newest):
-                if dead.since <= before:
+            used = {(dataset, TILES_GENERATION) for dataset in tiles}
+            for dead in note_unreachable(database, connection, current.generations | used, now, newest):
+                if dead.since <= before and not is_tiles(dead.view):
                     items += [i for i in _of_generation(database, connection, dead, running_since) if not kept.keeps(i)]
             items += _overtaken(database, connection, min(before, running_since))
             rows = [
@@ -153,9 +166,10 @@ class Retention:
     # -- generations that nobody reaches ------------------------------------------------------------------------------
 
     def dead_generations(self, before: datetime) -> list[DeadGeneration]:
-        """Return the generations that nobody could reach since before an instant, and that were not swept yet."""
+        """Return the generations of views that nobody could reach since before an instant, and that were not swept yet."""
         u = unreachable_generations.c
-        dead = (u.project == self._database.project, u.since <= before, u.swept_at.is_(None))
+        own = (u.project == self._database.project, ~u.view.startswith(TILES_PREFIX))
+        dead = (*own, u.since <= before, u.swept_at.is_(None))
         with self._database.reading() as connection:
             rows = connection.execute(sa.select(u.view, u.generation, u.since).where(*dead).order_by(u.view, u.generation))
             return [DeadGeneration(view=row.view, generation=row.generation, since=row.since) for row in rows]

@@ -6,7 +6,7 @@ ever: later publications only cover more. Pure but for :func:`read_superseded`, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -52,8 +52,13 @@ def find_superseded(entries: Sequence[Entry], until: int) -> tuple[dict[int, Spa
     return gone, seen
 
 
-def read_superseded(database: Database, connection: Connection, until: int) -> list[Retired]:
-    """Return the attempts, not retired yet, of which nothing is seen as of ``until`` or later, in any data set."""
+def read_superseded(
+    database: Database, connection: Connection, until: int, dead_tiles: Mapping[str, tuple[int, datetime]]
+) -> list[Retired]:
+    """Return the attempts, not retired yet, of which nothing is seen as of ``until`` or later, in any data set.
+
+    Nobody sees anything of ``dead_tiles``, as of the sequence and since the instant given with each.
+    """
     log, r = publications.c, retired_attempts.c
     names = connection.execute(sa.select(log.view, log.generation).where(log.project == database.project).distinct()).all()
     gone: dict[int, Span] = {}
@@ -65,7 +70,11 @@ def read_superseded(database: Database, connection: Connection, until: int) -> l
             .where(log.project == database.project, log.view == name.view, log.generation == name.generation)
             .order_by(log.sequence)
         )
-        found, visible = find_superseded([Entry(*row) for row in rows], until)
+        entries = [Entry(*row) for row in rows]
+        if name.view in dead_tiles:
+            found, visible = _unused(entries, *dead_tiles[name.view]), set[int]()
+        else:
+            found, visible = find_superseded(entries, until)
         seen |= visible
         for attempt, span in found.items():
             before = gone.get(attempt, span)
@@ -73,6 +82,16 @@ def read_superseded(database: Database, connection: Connection, until: int) -> l
                 min(before.first, span.first), max(before.gone, span.gone), max(before.superseded_at, span.superseded_at)
             )
     return _retired(connection, {attempt: span for attempt, span in gone.items() if attempt not in seen})
+
+
+def _unused(entries: Sequence[Entry], sequence: int, since: datetime) -> dict[int, Span]:
+    """Return the attempts of a data set that nobody uses, with when that was found."""
+    gone: dict[int, Span] = {}
+    for entry in entries:  # ascending
+        if not entry.retired:
+            first = gone[entry.attempt].first if entry.attempt in gone else entry.sequence
+            gone[entry.attempt] = Span(first, max(sequence, entry.sequence) + 1, since)
+    return gone
 
 
 def _retired(connection: Connection, spans: dict[int, Span]) -> list[Retired]:

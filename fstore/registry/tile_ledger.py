@@ -41,6 +41,7 @@ from fstore.registry.tables import (
     attempts,
     projects,
     publications,
+    retired_attempts,
     source_changes,
 )
 from fstore.types import DataFile
@@ -179,12 +180,13 @@ def read_tile_heads(
         return found
     low, high = min(r[0].start for r in asked.values()), max(r[-1].end for r in asked.values())
     names, log = sorted(asked), publications.c
+    gone = sa.exists().where(retired_attempts.c.attempt_id == log.attempt_id)  # swept while no view used the data set
     rows: dict[str, list[tuple[datetime, datetime, int, int]]] = {}
     for at in range(0, len(names), BATCH):
         for row in connection.execute(
             sa.select(log.view, log.start_at, log.end_at, log.sequence, log.attempt_id).where(
                 log.project == database.project, log.view.in_(names[at : at + BATCH]), log.generation == TILES_GENERATION,
-                log.end_at > low, log.start_at < high,
+                log.end_at > low, log.start_at < high, ~gone,
             )
         ):  # fmt: skip
             rows.setdefault(row.view, []).append((row.start_at, row.end_at, row.sequence, row.attempt_id))
