@@ -14,7 +14,7 @@ from fstore.errors import FloorMissing, RetrievalError
 from fstore.retrieval.features import SelectedView, Selection, refuse_taken
 from fstore.retrieval.on_demand import OnDemandProgram
 from fstore.retrieval.online_entities import Mask, OnlineEntities
-from fstore.retrieval.online_response import OnlineResponse, Place
+from fstore.retrieval.online_response import OnlineResponse, Outputs, Place
 from fstore.retrieval.online_values import ViewJudge, ViewValues
 from fstore.stores.online import OnlineView, ViewKeys, ViewRows
 from fstore.types import Column
@@ -82,7 +82,7 @@ class PreparedRead:
         self.selection, self._on_demand = selection, on_demand
         self._views = [PreparedView(project, view, schemas[view.step.view], refill) for view in selection.views]
         self._outputs = frozenset(selection.columns)
-        self._places = _places(selection)
+        self._places = Outputs(_places(selection))
 
     def ask(self, entities: OnlineEntities) -> Asked:
         """Return what a store has to be asked for entities. Raises EntityColumnError and FeatureNameClash."""
@@ -121,5 +121,14 @@ def _places(selection: Selection) -> tuple[Place, ...]:
         for number, view in enumerate(selection.views)
         for feature, reference in enumerate(view.columns)
     }
-    pairs = zip(selection.references, selection.columns, strict=True)
-    return tuple(Place(column, reference, *stored.get(reference, (None, 0))) for reference, column in pairs)
+    types = {item.column: item.definition.type or "" for item in selection.on_demand}
+    types |= {
+        reference: feature.type or ""
+        for view in selection.views
+        for reference, feature in zip(view.columns, view.features, strict=True)
+    }
+    places = []
+    for reference, column in zip(selection.references, selection.columns, strict=True):
+        view, feature = stored.get(reference, (None, 0))
+        places.append(Place(column, reference, view, feature, types[reference]))
+    return tuple(places)

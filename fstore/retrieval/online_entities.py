@@ -36,6 +36,7 @@ class OnlineEntities:
             raise RetrievalError('entities is missing: pass the join keys, such as entities={"user_id": ["u1", "u2"]}')
         self._lists = None if request else _as_lists(entities)
         self._table: pa.Table | None = None
+        self.count: int
         if self._lists is None:
             self._table = with_request(read_entity_rows(cast("EntityRows", entities)), request)
             self.names, self.count = self._table.column_names, self._table.num_rows
@@ -46,7 +47,7 @@ class OnlineEntities:
                 f"the request has {self.count} entities, more than the {most} of one online read, which would keep the "
                 "store from answering others. Split it, or read many with get_historical_features"
             )
-        self._encoded: dict[tuple[tuple[str, str], ...], tuple[list[bytes], Mask | None]] = {}
+        self._encoded: dict[tuple[Column, ...], tuple[list[bytes], Mask | None]] = {}
 
     @property
     def table(self) -> pa.Table:
@@ -61,16 +62,15 @@ class OnlineEntities:
             return {name: list(values) for name, values in self._lists.items()}
         return self.table.to_pydict(maps_as_pydicts="strict")  # type: ignore[no-any-return]
 
-    def keys(self, columns: Sequence[Column], codec: RowCodec, view: str) -> tuple[list[bytes], Mask | None]:
+    def keys(self, columns: tuple[Column, ...], codec: RowCodec, view: str) -> tuple[list[bytes], Mask | None]:
         """Return the encoded keys of the entities whose key is whole, and which those are (None: all).
 
         ``columns`` are the view's keys by the names that the reader has for them, ``codec`` the view's. Raises
         EntityColumnError when one is missing or cannot be converted exactly.
         """
-        place = tuple((column.name, column.type) for column in columns)
-        found = self._encoded.get(place)
+        found = self._encoded.get(columns)
         if found is None:
-            found = self._encoded[place] = self._encode(columns, codec, view)
+            found = self._encoded[columns] = self._encode(columns, codec, view)
         return found
 
     def _encode(self, columns: Sequence[Column], codec: RowCodec, view: str) -> tuple[list[bytes], Mask | None]:
@@ -114,8 +114,8 @@ def _as_lists(entities: Entities) -> dict[str, list[object] | tuple[object, ...]
         if type(values) is not list and type(values) is not tuple:
             return None
         lists[name] = values
-    lengths = {name: len(values) for name, values in lists.items()}
-    if len(set(lengths.values())) > 1:
+    if len(set(map(len, lists.values()))) > 1:
+        lengths = {name: len(values) for name, values in lists.items()}
         raise EntityColumnError(f"the entity columns differ in length: {lengths}")
     return lists
 

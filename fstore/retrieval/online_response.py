@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from fstore.arrow import type_text
 from fstore.retrieval.online_entities import OnlineEntities
 from fstore.retrieval.online_values import Status, ViewValues
 from fstore.stores.row_values import objects
@@ -28,12 +27,13 @@ _NOW = timedelta()
 
 
 class Place(NamedTuple):
-    """Where an output column comes from: of a view's features (``view`` is its number) or computed (None)."""
+    """Where an output column comes from: of a view's features (``view`` is its number) or computed (None); its type."""
 
     column: str
     reference: str
     view: int | None
     feature: int
+    type: str
 
 
 class Outputs:
@@ -75,7 +75,7 @@ class OnlineResponse:
         """Return entity columns and features as lists by column; maps are dicts in the order of their keys."""
         lists = [values.rows.lists() for values in self._views]
         found = self._entities.lists()
-        for column, reference, view, feature in self._places:
+        for column, reference, view, feature, _ in self._places:
             if view is None:
                 found[column] = self._computed[reference].to_pylist(maps_as_pydicts="strict")
             else:
@@ -91,7 +91,7 @@ class OnlineResponse:
         found: dict[str, npt.NDArray[np.generic]] = {}
         nulls: dict[str, npt.NDArray[np.bool_]] = {}
         masks = [list(part[1]) for part in parts]
-        for column, reference, view, feature in self._places:
+        for column, reference, view, feature, _ in self._places:
             if view is None:
                 found[column], nulls[column] = _as_numpy(self._computed[reference])
             else:
@@ -101,7 +101,7 @@ class OnlineResponse:
     def to_arrow(self) -> pa.Table:
         """Return entity columns and features as an Arrow table."""
         table = self._entities.table
-        for column, reference, view, feature in self._places:
+        for column, reference, view, feature, _ in self._places:
             array = self._computed[reference] if view is None else self._views[view].rows.arrow(feature)
             table = table.append_column(column, array)
         return table
@@ -114,11 +114,7 @@ class OnlineResponse:
     @property
     def types(self) -> dict[str, str]:
         """The logical type of each feature column, as definitions write it."""
-        return {
-            place.column: type_text(self._computed[place.reference].type) if place.view is None
-            else str(self._views[place.view].rows.reader.types[place.feature])
-            for place in self._places
-        }  # fmt: skip
+        return {place.column: place.type for place in self._places}
 
     @property
     def statuses(self) -> dict[str, list[Status]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, cast
 
 import msgspec
 import numpy as np
@@ -22,6 +22,7 @@ from fstore.errors import StoreCorrupt
 from fstore.interval import MICROSECOND, from_micros, to_micros
 from fstore.plan.steps import EVENT_TIMESTAMP
 from fstore.retrieval.features import SelectedView, empty_values
+from fstore.retrieval.online_entities import Mask
 from fstore.stores.encoding import RowCodec, RowDecoder
 from fstore.stores.online import Floor
 from fstore.stores.row_layout import HEADER_BYTES, schema_id
@@ -44,32 +45,32 @@ class ViewValues:
     """One view's features for all entities, and where they come from; lists have an item per entity."""
 
     def __init__(
-        self, rows: RowValues, codes: npt.NDArray[np.int8] | None, micros: npt.NDArray[np.int64],
+        self, rows: RowValues, codes: npt.NDArray[np.int8] | None, instants: list[int],
         read: Reading | None = None,
     ) -> None:  # fmt: skip
-        """``codes`` are statuses as numbers (None: all are stored rows), ``read`` when rows were read that were not now."""
-        self.rows, self._codes, self._micros, self._read = rows, codes, micros, read
+        """Keep what was judged; ``codes`` are statuses as numbers (None: all are stored rows), ``instants`` microseconds."""
+        self.rows, self._codes, self._instants, self._read = rows, codes, instants, read
 
     def statuses(self) -> list[Status]:
         """Return a status per entity."""
         if self._codes is None:
-            return ["value"] * len(self._micros)
+            return ["value"] * len(self._instants)
         return [STATUSES[code] for code in self._codes.tolist()]
 
     def event_timestamps(self) -> list[datetime | None]:
         """Return the instant that the values describe, None where there are none."""
         if self._codes is None:
-            return [from_micros(micros) for micros in self._micros.tolist()]
-        pairs = zip(self._codes.tolist(), self._micros.tolist(), strict=True)
+            return [from_micros(micros) for micros in self._instants]
+        pairs = zip(self._codes.tolist(), self._instants, strict=True)
         return [from_micros(micros) if code <= _EMPTY else None for code, micros in pairs]
 
     def ages(self) -> list[timedelta]:
         """Return how long ago the values were read from the store."""
-        return [_NOW] * len(self._micros) if self._read is None else list(self._read.ages)
+        return [_NOW] * len(self._instants) if self._read is None else list(self._read.ages)
 
     def cache_hits(self) -> list[bool]:
         """Return which values come from a cache."""
-        return [False] * len(self._micros) if self._read is None else list(self._read.cached)
+        return [False] * len(self._instants) if self._read is None else list(self._read.cached)
 
 
 class Reading:
@@ -102,18 +103,16 @@ class ViewJudge:
         """Return rows of which each stands for itself: missing ones, and those below the floor, are made."""
         if not rows:
             return []
-        lowest = b"" if self._event else floor.sequence.to_bytes(8, "big")
-        try:
-            if min(map(len, rows)) > HEADER_BYTES and min(rows)[:8] >= lowest:  # type: ignore[arg-type,type-var,index]
-                return rows  # type: ignore[return-value]
-        except TypeError:
-            pass  # some are missing
         code, micros, tail = (_ABSENT, 0, self._null) if self._event else (_EMPTY, to_micros(floor.end), self._empty)
         made = _HEAD.pack(_MADE, code, micros) + tail
-        settled = [made if row is None or len(row) == HEADER_BYTES or row[:8] < lowest else row for row in rows]
-        if min(map(len, settled)) < HEADER_BYTES:
-            raise StoreCorrupt(f"a stored row has {min(map(len, settled))} bytes, fewer than its header of {HEADER_BYTES}")
-        return settled
+        settled = [made if row is None else row for row in rows] if None in rows else cast("list[bytes]", rows)
+        lowest = b"" if self._event else floor.sequence.to_bytes(8, "big")
+        shortest = min(map(len, settled))
+        if shortest < HEADER_BYTES:
+            raise StoreCorrupt(f"a stored row has {shortest} bytes, fewer than its header of {HEADER_BYTES}")
+        if shortest > HEADER_BYTES and min(settled)[:8] >= lowest:
+            return settled
+        return [made if len(row) == HEADER_BYTES or row[:8] < lowest else row for row in settled]
 
     def judge(self, rows: list[bytes], now: datetime, read: Reading | None = None) -> ViewValues:
         """Return the values of settled rows as of ``now``.
@@ -121,36 +120,45 @@ class ViewJudge:
         Raises StoreCorrupt on a row that is cut short or has a schema that is not known.
         """
         values = self._values(rows)
-        records = values.records
-        micros = records["event_timestamp"].astype(np.int64)
+        if not rows:
+            return ViewValues(values, None, [], read)
+        instants = values.event_timestamps()
         at = to_micros(now)
+        visible = at - self._lag
         oldest = None if self._ttl is None else (at if self._end is None else min(at, self._end)) - self._ttl
-        made = records["top"] == _MADE
-        newest_visible = at - self._lag
-        if not len(rows) or (
-            not made.any() and micros.max() <= newest_visible and (oldest is None or micros.min() >= oldest)
-        ):
-            return ViewValues(values, None, micros, read)
-        codes = np.where(made, records["kind"], _VALUE).astype(np.int8)
-        codes[(codes <= _EMPTY) & (micros > newest_visible)] = _ABSENT
-        if oldest is not None:
-            codes[(codes <= _EMPTY) & (micros < oldest)] = _EXPIRED
-        gone = np.flatnonzero(codes > _EMPTY).tolist()
-        if gone:
-            rows, null = list(rows), _HEAD.pack(_MADE, _ABSENT, 0) + self._null
-            for place in gone:
-                rows[place] = null
-            values = self._values(rows)
-        return ViewValues(values, codes, micros, read)
+        timely = max(instants) <= visible and (oldest is None or min(instants) >= oldest)
+        first = values.header_bytes(0)
+        if timely and _MADE not in first:
+            return ViewValues(values, None, instants, read)
+        made = np.frombuffer(first, np.uint8) == _MADE
+        codes = np.where(made, np.frombuffer(values.header_bytes(7), np.int8), np.int8(_VALUE))
+        if not timely:
+            micros = np.array(instants, np.int64)
+            codes[(codes <= _EMPTY) & (micros > visible)] = _ABSENT
+            if oldest is not None:
+                codes[(codes <= _EMPTY) & (micros < oldest)] = _EXPIRED
+            values = self._without(values, rows, codes > _EMPTY)
+        return ViewValues(values, codes, instants, read)
+
+    def _without(self, values: RowValues, rows: list[bytes], gone: Mask) -> RowValues:
+        """Return the values with nulls for rows that hold no longer, or not yet."""
+        places = np.flatnonzero(gone).tolist()
+        if not places:
+            return values
+        rows, null = list(rows), _HEAD.pack(_MADE, _ABSENT, 0) + self._null
+        for place in places:
+            rows[place] = null
+        return self._values(rows)
 
     def _values(self, rows: list[bytes]) -> RowValues:
         """Return the values of rows, those of older schemas brought into the one of now first."""
-        own = self._reader.layout.id.to_bytes(8, "little")
-        if {row[16:24] for row in rows} - {own}:
+        values = self._reader.read(rows)
+        if values is None:
             table = self._decoder.decode_rows(rows)
             whole = self.codec.encode_rows(table, 0)
-            rows = [row[:8] + new[8:] for row, new in zip(rows, whole, strict=True)]
-        return self._reader.read(rows)
+            values = self._reader.read([row[:8] + new[8:] for row, new in zip(rows, whole, strict=True)])
+            assert values is not None, "they were packed just now"
+        return values
 
     def _encode_one(self, columns: Sequence[Column], values: dict[str, pa.Array]) -> bytes:
         """Return what follows sequence and time in a row of these values, null where there is none."""

@@ -43,7 +43,7 @@ class PreparedReads:
         """Return the prepared read of a list of features, or None when the registry has to be asked."""
         if time.monotonic() - self._checked_at > _PLAN_SECONDS or (features is None) == (service is None):
             return None
-        return self._prepared.get((as_texts(features) or service or "", full_names))
+        return self._prepared.get((_name(features) or service or "", full_names))
 
     def prepare(self, features: Sequence[Wanted] | None, service: str | None, *, full_names: bool) -> PreparedRead:
         """Return the prepared read of a list of features, made anew when definitions have changed.
@@ -117,6 +117,13 @@ class OnlineReads:
         asked = plan.ask(rows)
         found = self._backends.online.read_views(asked.keys, deadline=deadline)
         return plan.respond(asked, found, self._clock())
+
+
+def _name(features: Sequence[Wanted] | None) -> tuple[str, ...] | None:
+    """Return a list of features as texts, the usual ones as they are."""
+    if type(features) is list and set(map(type, features)) == {str}:
+        return tuple(features)
+    return as_texts(features)
 
 
 def _row_schemas(backends: Backends, view: str) -> list[list[Column]]:

@@ -13,7 +13,7 @@ import operator
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import TypeAlias, TypeVar
@@ -30,7 +30,7 @@ from fstore.errors import (
     StoreReadOnly,
     StoreUnavailable,
 )
-from fstore.stores.lmdb_environment import LOCK, REFUSED, Environment, acquire, identity_of
+from fstore.stores.lmdb_environment import DATA_FILE, LOCK, REFUSED, Environment, acquire, identity_of
 from fstore.stores.lmdb_forgetting import delete_rows
 from fstore.stores.online import (
     Floor,
@@ -61,6 +61,7 @@ class LmdbStore:
     def __init__(self, path: str | Path, project: str) -> None:
         self.path, self.project = Path(path), project
         self._held: Environment | None = None
+        self._id_key, self._file = _meta_key("id", self.project), str(self.path / DATA_FILE)
 
     def create(self, store_id: str) -> None:
         """Make the directory and the environment, and write the id."""
@@ -84,7 +85,7 @@ class LmdbStore:
 
     def store_id(self) -> str | None:
         """Return the id, or None when there is no environment or the project is not in it."""
-        if identity_of(self.path) is None:
+        if identity_of(self._file) is None:
             return None
         found = self._run(lambda transaction: transaction.get(self._id_key))
         return None if found is None else found.decode()
@@ -114,11 +115,22 @@ class LmdbStore:
     def read_views(self, requests: Sequence[ViewKeys], *, deadline: float | None = None) -> list[ViewRows]:  # noqa: ARG002
         """Return rows and floors of all views from one read transaction, which waits for nobody."""
 
-        def read(transaction: lmdb.Transaction[bytes]) -> list[ViewRows]:
-            self._check_created(transaction)
-            return [_view_rows(transaction.get, view, keys) for view, keys in requests]
+        def read(get: Callable[[bytes], bytes | None]) -> list[ViewRows]:
+            if get(self._id_key) is None:
+                raise self._missing()
+            return [_view_rows(get, view, keys) for view, keys in requests]
 
-        return self._run(read)
+        while True:
+            environment = None
+            try:
+                environment = self._environment(create=False)
+                found = environment.read(read)
+            except (lmdb.Error, OSError) as error:
+                if environment is None or not self._recovered(environment, error):
+                    raise self._error(error) from error
+            else:
+                if found is not None:
+                    return found
 
     def async_reads(self) -> AsyncLmdbReads:
         """Return reads that take a transaction on the event loop's own thread."""
@@ -188,10 +200,6 @@ class LmdbStore:
 
     # -- parts --------------------------------------------------------------------------------------------------------
 
-    @property
-    def _id_key(self) -> bytes:
-        return _meta_key("id", self.project)
-
     def _compare_and_set(
         self, view: OnlineView, keys: Sequence[bytes], rows: Sequence[bytes], transaction: lmdb.Transaction[bytes]
     ) -> int:
@@ -218,7 +226,7 @@ class LmdbStore:
             return len(winners)
 
     def _life(self, transaction: lmdb.Transaction[bytes]) -> str:
-        device, number = identity_of(self.path) or (0, 0)
+        device, number = identity_of(self._file) or (0, 0)
         return f"{device:x}.{number:x}.{transaction.get(_meta_key('life', self.project), b'').decode()}"
 
     def _delete(self, number: bytes, chosen: Callable[[bytes], bool]) -> int:
@@ -272,9 +280,12 @@ class LmdbStore:
 
     def _environment(self, *, create: bool) -> Environment:
         """Return the open environment, or open it: the first time, after a fork and when its file was replaced."""
-        identity = identity_of(self.path)
+        identity = identity_of(self._file)
         if identity is None and not create:
             raise self._missing()
+        held = self._held
+        if held is not None and not held.closed and held.identity == identity:
+            return held  # whether it was closed just now, it says itself
         with LOCK:
             held = self._held
             if held is None or held.closed or held.identity != identity:
@@ -322,6 +333,7 @@ class AsyncLmdbReads:
 # the end of the tree, where LMDB fills its pages. Number 0 is what is known about the views and the store.
 
 
+@lru_cache(maxsize=4096)
 def _meta_key(what: str, of: OnlineView | str) -> bytes:
     names = (of,) if isinstance(of, str) else (of.project, of.view, str(of.generation))
     return _META + hashlib.sha256("\0".join((what, *names)).encode()).digest()

@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import NamedTuple, Protocol, TypeAlias, TypeVar
 
 import msgspec
@@ -253,6 +254,7 @@ def encode_floor(floor: Floor) -> bytes:
     return floor.sequence.to_bytes(8, "big") + micros.to_bytes(8, "big", signed=True)
 
 
+@lru_cache(maxsize=1024)
 def decode_floor(value: bytes | None) -> Floor | None:
     """Return the floor that :func:`encode_floor` wrote."""
     if value is None:

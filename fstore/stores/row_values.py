@@ -1,15 +1,15 @@
 """Read chosen features out of packed rows as numpy arrays, Arrow arrays or Python values.
 
 Takes rows that are all there and all have one schema; decodes nothing before it is asked for, and then only the features
-wanted. Neighbours of one type are read at once, so that a row of fifty numbers costs little more than one of five. Says of
-every value whether it is null; which rows count, and what stands for those that are not there, is decided elsewhere.
+wanted. All features of one type are read at once, wherever they lie in a row, so that a row of fifty numbers costs little
+more than one of five. Says of every value whether it is null; which rows count, and what stands for those that are not
+there, is decided elsewhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cached_property
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from fstore.errors import StoreCorrupt
-from fstore.stores.cells import Mask, data_of, offsets_of
+from fstore.stores.cells import Mask
 from fstore.stores.row_layout import HEADER_BYTES, RowLayout
 from fstore.types import Column, parse_type
 
@@ -27,16 +27,28 @@ _NUMPY = {"float64": "<f8", "float32": "<f4", "int8": "i1", "uint8": "u1", "int1
           "uint32": "<u4", "int64": "<i8", "uint64": "<u8", "bool": "u1", "timestamp": "<M8[us]", "date": "<i4"}  # fmt: skip
 """What the raw bits of a type are read as; of a bool and a date more is made afterwards."""
 
-_NO_VALUE = {"float64": np.nan, "float32": np.nan, "timestamp": np.datetime64("NaT")}
-_HEADER_FIELDS = (("top", "u1", 0), ("kind", "u1", 7), ("event_timestamp", ">i8", 8), ("schema", "<u8", 16))
+_FEW = 16
+"""Up to so many rows a loop over them is faster than numpy, of which every call costs a microsecond."""
+
+_NO_VALUE = {"float64": np.nan, "float32": np.nan, "timestamp": np.datetime64("NaT"), "date": np.datetime64("NaT")}
 
 
-class _Run(NamedTuple):
-    """Wanted features of one type that lie side by side in a row: their places among the wanted, in the row's order."""
+class _Numbers(NamedTuple):
+    """The wanted features of one type: which rows of their width's matrix they are, and their places among the wanted."""
 
-    field: str
     type: str
-    places: tuple[int, ...]
+    dtype: np.dtype[np.generic]
+    rows: slice
+    order: list[int]
+    places: npt.NDArray[np.intp]
+
+
+class _Width(NamedTuple):
+    """The wanted features that are numbers of one width, type by type, and where they begin in a row."""
+
+    dtype: np.dtype[np.generic]
+    offsets: npt.NDArray[np.intp]
+    numbers: list[_Numbers]
 
 
 class RowReader:
@@ -45,81 +57,89 @@ class RowReader:
     def __init__(self, columns: Sequence[Column], wanted: Sequence[str]) -> None:
         """``columns`` are all of the schema's, ``wanted`` the names of those to read, each one of them."""
         self.layout = RowLayout(columns)
+        self.size = self.layout.record.itemsize
         places = {column.name: index for index, column in enumerate(columns)}
-        self.indexes = [places[name] for name in wanted]
+        self.indexes = np.array([places[name] for name in wanted], dtype=np.intp)
         self.types = [parse_type(columns[index].type) for index in self.indexes]
-        self.runs, self.others = self._group()
-        self.bits = np.array(self.indexes, dtype=np.intp)
-        self.all_in_order = self.indexes == list(range(len(columns)))
-        self.record = self._record()
+        self.in_order = self.indexes.tolist() == list(range(len(columns)))
+        self._schema = {self.layout.id.to_bytes(8, "little")}
+        self.widths = self._widths()
+        self.texts = [place for place, kind in enumerate(self.types) if kind.name == "string"]
+        self.others = [place for place, kind in enumerate(self.types) if kind.name not in _NUMPY and kind.name != "string"]
+        nth = {index: number for number, index in enumerate(self.layout.variable)}
+        self.nth_text = [nth[int(self.indexes[place])] for place in self.texts]
 
-    def read(self, rows: list[bytes]) -> RowValues:
-        """Return the values of rows, decoded when asked for. Raises StoreCorrupt when one has the wrong size."""
-        size = self.layout.record.itemsize
+    def read(self, rows: list[bytes]) -> RowValues | None:
+        """Return the values of rows, decoded when asked for; None unless all of them have this schema."""
+        size = self.size
         lengths = set(map(len, rows))
-        if not self.layout.variable:
-            if lengths - {size}:
-                self._refuse(min(lengths - {size}))
-            return RowValues(self, rows, np.frombuffer(b"".join(rows), self.record))
-        if lengths and min(lengths) < size:
-            self._refuse(min(lengths))
-        return RowValues(self, rows, np.frombuffer(b"".join([row[:size] for row in rows]), self.record))
+        if self.layout.variable:
+            if lengths and min(lengths) < size:
+                return None
+            fixed = b"".join([row[:size] for row in rows])
+        else:
+            if lengths and lengths != {size}:
+                return None
+            fixed = b"".join(rows)
+        if {row[16:24] for row in rows} - self._schema if len(rows) <= _FEW else self._differs(rows, fixed):
+            return None
+        return RowValues(self, rows, fixed)
 
-    def _refuse(self, length: int) -> None:
-        size = self.layout.record.itemsize
-        raise StoreCorrupt(f"a stored row has {length} bytes; its schema {self.layout.id:016x} has {size} fixed ones")
+    def _differs(self, rows: list[bytes], fixed: bytes) -> bool:
+        schemas: npt.NDArray[np.uint64] = np.ndarray((len(rows),), "<u8", fixed, 16, (self.size,))
+        return bool((schemas != self.layout.id).any())
 
-    def _group(self) -> tuple[list[_Run], list[int]]:
-        """Return the runs of plain numbers, and the places of everything else."""
-        runs: list[_Run] = []
-        others = []
-        previous = None
-        for place in sorted(range(len(self.indexes)), key=self.indexes.__getitem__):
-            index, kind = self.indexes[place], self.types[place].name
-            if kind not in _NUMPY:
-                others.append(place)
-                continue
-            offset = self._offset(index)
-            width = np.dtype(_NUMPY[kind]).itemsize
-            if previous == (kind, offset - width):
-                runs[-1] = runs[-1]._replace(places=(*runs[-1].places, place))
-            else:
-                runs.append(_Run(f"f{index}", kind, (place,)))
-            previous = (kind, offset)
-        return runs, sorted(others)
-
-    def _offset(self, index: int) -> int:
+    def _widths(self) -> list[_Width]:
         fields = self.layout.record.fields
         assert fields is not None, "a layout's record has fields"
-        return int(fields[f"f{index}"][1])
-
-    def _record(self) -> np.dtype[np.void]:
-        """Return a row's fixed part as this reader looks at it: a field per run."""
-        fields: list[tuple[str, object, int]] = list(_HEADER_FIELDS)
-        if self.layout.features:
-            fields.append(("valid", np.dtype(("u1", ((len(self.layout.features) + 7) // 8,))), HEADER_BYTES))
-        fields += [
-            (run.field, np.dtype((_NUMPY[run.type], (len(run.places),))), self._offset(self.indexes[run.places[0]]))
-            for run in self.runs
-        ]
-        names, formats, offsets = zip(*fields, strict=True)
-        return np.dtype({"names": names, "formats": formats, "offsets": offsets,
-                         "itemsize": self.layout.record.itemsize})  # type: ignore[call-overload,no-any-return] # fmt: skip
+        kinds = dict.fromkeys(kind.name for kind in self.types if kind.name in _NUMPY)
+        found = []
+        for width in (8, 4, 2, 1):
+            offsets: list[int] = []
+            numbers = []
+            for kind in kinds:
+                dtype = np.dtype(_NUMPY[kind])
+                if dtype.itemsize == width:
+                    order = [place for place, own in enumerate(self.types) if own.name == kind]
+                    rows = slice(len(offsets), len(offsets) + len(order))
+                    offsets += [fields[f"f{self.indexes[place]}"][1] for place in order]
+                    numbers.append(_Numbers(kind, dtype, rows, order, np.array(order, dtype=np.intp)))
+            if numbers:
+                found.append(_Width(np.dtype(f"u{width}"), np.array(offsets, dtype=np.intp), numbers))
+        return found
 
 
 class RowValues:
     """The wanted features of some rows, in the order wanted; arrays have an item per row, in the order of the rows."""
 
-    def __init__(self, reader: RowReader, rows: list[bytes], records: npt.NDArray[np.void]) -> None:
-        self.reader, self.records, self._rows = reader, records, rows
+    def __init__(self, reader: RowReader, rows: list[bytes], fixed: bytes) -> None:
+        """Decode nothing yet; ``fixed`` are the fixed parts of the rows, one after the other."""
+        self._reader, self._rows, self._fixed = reader, rows, fixed
+        self._nulls: Mask | None = None
+        self._parts: tuple[npt.NDArray[np.void], dict[int, pa.Array]] | None = None
 
-    @cached_property
-    def valid(self) -> Mask:
-        """Where there is a value: a row per feature wanted."""
-        features = len(self.reader.layout.features)
-        bits = np.unpackbits(self.records["valid"], axis=1, count=features, bitorder="little").T
-        chosen = bits if self.reader.all_in_order else bits[self.reader.bits]
-        return np.ascontiguousarray(chosen).view(np.bool_)
+    def event_timestamps(self) -> list[int]:
+        """Return the instant of every row in microseconds."""
+        if len(self._rows) == 1:
+            return [int.from_bytes(self._fixed[8:16], "big", signed=True)]
+        stored: Array = np.ndarray((len(self._rows),), ">i8", self._fixed, 8, (self._reader.size,))
+        return stored.tolist()  # type: ignore[no-any-return]
+
+    def header_bytes(self, place: int) -> bytes:
+        """Return the byte at a place of every row's header."""
+        return self._fixed[place :: self._reader.size]
+
+    @property
+    def nulls(self) -> Mask:
+        """Where there is no value: a row per feature wanted."""
+        if self._nulls is None:
+            reader, features = self._reader, len(self._reader.layout.features)
+            bitmaps: npt.NDArray[np.uint8] = np.ndarray(
+                ((features + 7) // 8, len(self._rows)), np.uint8, self._fixed, HEADER_BYTES, (1, reader.size)
+            )
+            bits = np.unpackbits(bitmaps, axis=0, count=features, bitorder="little")
+            self._nulls = (bits if reader.in_order else bits[reader.indexes]) == 0
+        return self._nulls
 
     def arrays(self) -> tuple[list[Array], Mask]:
         """Return an array per feature, and where they are null: a row per feature.
@@ -127,78 +147,118 @@ class RowValues:
         Numbers have their own dtype, instants ``datetime64[us]`` in UTC, dates ``datetime64[D]``, vectors a column per item;
         the rest are objects. Where null: NaN, NaT or None, and else 0 or False.
         """
-        nulls = ~self.valid
-        some_null = bool(nulls.any())
-        found: list[Array] = [nulls] * len(self.reader.indexes)
-        for run in self.reader.runs:
-            matrix = np.ascontiguousarray(self.records[run.field].T)
-            if run.type == "bool":
-                matrix = matrix != 0
-            elif run.type == "date":
-                matrix = matrix.astype("<M8[D]")
-                if some_null:
-                    np.copyto(matrix, np.datetime64("NaT"), where=nulls[list(run.places)])
-            elif some_null and run.type in _NO_VALUE:
-                np.copyto(matrix, _NO_VALUE[run.type], where=nulls[list(run.places)])
-            for place, array in zip(run.places, matrix, strict=True):
+        reader, nulls = self._reader, self.nulls
+        some_null = _any(nulls)
+        found: list[Array] = [nulls] * len(reader.types)
+        for numbers, matrix in self._matrices():
+            if numbers.type == "bool":
+                matrix = matrix != 0  # noqa: PLW2901
+            elif numbers.type == "date":
+                matrix = matrix.astype("<M8[D]")  # noqa: PLW2901
+            if some_null and numbers.type in _NO_VALUE:
+                np.copyto(matrix, _NO_VALUE[numbers.type], where=nulls[numbers.places])  # type: ignore[arg-type]
+            for place, array in zip(numbers.order, matrix, strict=True):
                 found[place] = array
-        for place in self.reader.others:
-            found[place] = self._other_array(place)
+        if reader.texts:
+            for place, texts in zip(reader.texts, self._texts(), strict=True):
+                found[place] = array = np.empty(len(texts), dtype=object)
+                array[:] = texts
+        for place in reader.others:
+            kind = reader.types[place]
+            if kind.name == "vector":
+                found[place] = _vectors(self.arrow(place), kind.size)
+            else:
+                found[place] = objects(self.arrow(place).to_pylist(maps_as_pydicts="strict"))
         return found, nulls
 
     def lists(self) -> list[list[object]]:
         """Return a list of Python values per feature, None where null; maps are dicts in the order of their keys."""
-        valid = self.valid
-        found: list[list[object]] = [[]] * len(self.reader.indexes)
-        for run in self.reader.runs:
-            if run.type in ("timestamp", "date"):
-                for place in run.places:
+        reader, nulls = self._reader, self.nulls
+        found: list[list[object]] = [[]] * len(reader.types)
+        for numbers, matrix in self._matrices():
+            places = numbers.order
+            if numbers.type in ("timestamp", "date"):
+                for place in places:
                     found[place] = self.arrow(place).to_pylist()
                 continue
-            matrix = self.records[run.field].T
-            for place, values in zip(run.places, (matrix != 0 if run.type == "bool" else matrix).tolist(), strict=True):
-                found[place] = _none_where_null(values, valid[place])
-        for place in self.reader.others:
-            if self.reader.types[place].name == "string":
-                found[place] = _none_where_null(self._texts(place), valid[place])
-            else:
-                found[place] = self.arrow(place).to_pylist(maps_as_pydicts="strict")
+            some_null = [_any(nulls[place]) for place in places]
+            lists: list[list[object]] = (matrix != 0 if numbers.type == "bool" else matrix).tolist()
+            for place, values, some in zip(places, lists, some_null, strict=True):
+                found[place] = _none_where(nulls[place], values) if some else values
+        if reader.texts:
+            for place, texts in zip(reader.texts, self._texts(), strict=True):
+                found[place] = texts
+        for place in reader.others:
+            found[place] = self.arrow(place).to_pylist(maps_as_pydicts="strict")
         return found
 
     def arrow(self, place: int) -> pa.Array:
         """Return one feature as an Arrow array of its type."""
-        layout, index = self.reader.layout, self.reader.indexes[place]
-        cell = layout.fixed.get(index)
-        if cell is not None:
-            return cell.unpack(self._split[0][f"f{index}"], self.valid[place])
-        return layout.variable[index].unpack(self._split[1][index], self.valid[place])
+        layout, index = self._reader.layout, int(self._reader.indexes[place])
+        if self._parts is None:
+            self._parts = layout.split(self._rows)
+        records, cells = self._parts
+        if index in layout.fixed:
+            return layout.fixed[index].unpack(records[f"f{index}"], ~self.nulls[place])
+        return layout.variable[index].unpack(cells[index], ~self.nulls[place])
 
-    @cached_property
-    def _split(self) -> tuple[npt.NDArray[np.void], dict[int, pa.Array]]:
-        return self.reader.layout.split(self._rows)
+    def _matrices(self) -> Iterator[tuple[_Numbers, Array]]:
+        """Yield the features of each type that is a number, a row per feature.
 
-    def _texts(self, place: int) -> list[str]:
-        """Return the strings of a feature; what stands where it is null means nothing."""
-        cells = self._split[1][self.reader.indexes[place]]
-        offsets = offsets_of(cells)
-        data = data_of(cells)[offsets[0] : offsets[-1]].tobytes()
-        ends = (offsets - offsets[0]).tolist()
-        spans = pairwise(ends)
+        Looks at the rows as if a value began at every byte of them, and takes those where one does.
+        """
+        size = self._reader.size
+        for width in self._reader.widths:
+            shape = (size - width.dtype.itemsize + 1, len(self._rows))
+            everywhere: Array = np.ndarray(shape, width.dtype, self._fixed, 0, (1, size))
+            matrix = everywhere[width.offsets]
+            for numbers in width.numbers:
+                yield numbers, matrix[numbers.rows].view(numbers.dtype)
+
+    def _texts(self) -> list[list[object]]:
+        """Return the features that are strings, None where null."""
         try:
-            if data.isascii():
-                text = data.decode("ascii")
-                return [text[start:end] for start, end in spans]
-            return [data[start:end].decode() for start, end in spans]
+            found = [self._only_texts()] if len(self._reader.layout.variable) == 1 else self._all_texts()
         except UnicodeDecodeError as error:
             raise StoreCorrupt(f"a stored string is not UTF-8: {error}") from None
+        nulls = self.nulls
+        for place, texts in zip(self._reader.texts, found, strict=True):
+            if _any(null := nulls[place]):
+                _none_where(null, texts)
+        return found
 
-    def _other_array(self, place: int) -> Array:
-        kind = self.reader.types[place]
-        if kind.name == "vector":
-            return _vectors(self.arrow(place), kind.size)
-        if kind.name == "string":
-            return objects(_none_where_null(self._texts(place), self.valid[place]))
-        return objects(self.arrow(place).to_pylist(maps_as_pydicts="strict"))
+    def _ends_and_tails(self) -> tuple[npt.NDArray[np.int64], list[bytes], list[int]]:
+        """Return where each variable feature ends in what follows the fixed part of a row, that, and its lengths."""
+        rows, size, width = self._rows, self._reader.size, len(self._reader.layout.variable)
+        stored: Array = np.ndarray((width, len(rows)), "<u4", self._fixed, size - 4 * width, (4, size))
+        ends = stored.astype(np.int64)
+        tails = [row[size:] for row in rows]
+        lengths = list(map(len, tails))
+        if ends[-1].tolist() != lengths or (width > 1 and (ends[1:] < ends[:-1]).any()):
+            raise StoreCorrupt(
+                f"a stored row of schema {self._reader.layout.id:016x} is damaged: its strings do not end where it does"
+            )
+        return ends, tails, lengths
+
+    def _only_texts(self) -> list[object]:
+        """Read the strings of rows that have no other variable feature."""
+        return [tail.decode() for tail in self._ends_and_tails()[1]]
+
+    def _all_texts(self) -> list[list[object]]:
+        """Decode the strings of all rows at once where they are ASCII, and cut the text."""
+        ends, tails, lengths = self._ends_and_tails()
+        data = b"".join(tails)
+        begins = [0, *accumulate(lengths[:-1])]
+        ends += np.array(begins)
+        text: str | None = data.decode("ascii") if data.isascii() else None
+        found: list[list[object]] = []
+        for nth in self._reader.nth_text:
+            spans = zip(ends[nth - 1].tolist() if nth else begins, ends[nth].tolist(), strict=True)
+            if text is not None:
+                found.append([text[start:end] for start, end in spans])
+            else:
+                found.append([data[start:end].decode() for start, end in spans])
+        return found
 
 
 def objects(values: Sequence[object]) -> Array:
@@ -207,6 +267,11 @@ def objects(values: Sequence[object]) -> Array:
     for index, value in enumerate(values):
         array[index] = value
     return array
+
+
+def _any(mask: Mask) -> bool:
+    """Whether one of them is set; for small masks several times as fast as asking numpy."""
+    return b"\1" in mask.tobytes()
 
 
 def _vectors(array: pa.Array, size: int) -> Array:
@@ -219,7 +284,7 @@ def _vectors(array: pa.Array, size: int) -> Array:
     return matrix  # type: ignore[no-any-return]
 
 
-def _none_where_null(values: Sequence[object], valid: Mask) -> list[object]:
-    if valid.all():
-        return list(values)
-    return [value if there else None for value, there in zip(values, valid.tolist(), strict=True)]
+def _none_where(nulls: Mask, values: list[object]) -> list[object]:
+    for place in np.flatnonzero(nulls).tolist():
+        values[place] = None
+    return values
