@@ -166,7 +166,8 @@ def _values(array: pa.Array) -> _Words:
     """Return a 64-bit word per value; equal values give equal words whatever their encoding."""
     words = _valid_values(array)
     if array.null_count:
-        words = np.where(array.is_valid().to_numpy(zero_copy_only=False), words, _NULL)
+        words = words if words.flags.writeable else words.copy()
+        words[array.is_null().to_numpy(zero_copy_only=False)] = _NULL
     return words
 
 
@@ -179,10 +180,9 @@ def _valid_values(array: pa.Array) -> _Words:
         words: _Words = pc.fill_null(array, False).to_numpy(zero_copy_only=False).astype(np.uint64)
         return words
     if pa.types.is_integer(kind):
-        words = pc.fill_null(array, 0).to_numpy(zero_copy_only=False)
-        return words.astype(np.int64, casting="unsafe").view(np.uint64)
+        return _plain(array).astype(np.int64, casting="unsafe").view(np.uint64)
     if pa.types.is_floating(kind):
-        return _float_words(pc.fill_null(array, 0.0).to_numpy(zero_copy_only=False))
+        return _float_words(_plain(array))
     if pa.types.is_timestamp(kind):
         return _valid_values(array.cast(pa.timestamp("us", tz=kind.tz)).view(pa.int64()))
     if pa.types.is_date(kind):
@@ -197,6 +197,14 @@ def _valid_values(array: pa.Array) -> _Words:
     return _looked_up(np.array([_word(_bytes(item)) for item in encoded.dictionary], dtype=np.uint64), encoded.indices)
 
 
+def _plain(array: pa.Array) -> npt.NDArray[np.generic]:
+    """Return numbers as they lie in memory, whatever is there for nulls."""
+    buffer, kind = array.buffers()[1], array.type.to_pandas_dtype()
+    if buffer is None:
+        return np.zeros(len(array), dtype=kind)
+    return np.frombuffer(buffer, kind)[array.offset : array.offset + len(array)]
+
+
 def _looked_up(words: _Words, indices: pa.Array) -> _Words:
     if not len(words):
         return np.zeros(len(indices), dtype=np.uint64)
@@ -204,9 +212,10 @@ def _looked_up(words: _Words, indices: pa.Array) -> _Words:
     return found
 
 
-def _float_words(values: npt.NDArray[np.floating[npt.NBitBase]]) -> _Words:
+def _float_words(values: npt.NDArray[np.generic]) -> _Words:
     wide = values.astype(np.float64) + 0.0  # adding zero turns -0.0 into 0.0
-    wide[np.isnan(wide)] = np.nan
+    if (lost := np.isnan(wide)).any():
+        wide[lost] = np.nan
     return wide.view(np.uint64)
 
 
@@ -246,8 +255,8 @@ def _text_words(array: pa.Array) -> _Words:
 
 _LONG = 512
 _MASKS = np.array([(1 << (8 * kept)) - 1 for kept in range(9)], dtype=np.uint64)
-_HASHED_ROWS = 16_384
-"""Rows that are hashed at a time: what fits in a core's own cache."""
+_HASHED_ROWS = 65_536
+"""Rows that are hashed at a time."""
 
 
 def _list_words(array: pa.Array) -> _Words:

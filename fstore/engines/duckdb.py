@@ -108,6 +108,16 @@ class DuckDBEngine:
         assert isinstance(schema, pa.Schema), "the schema comes first"
         return pa.RecordBatchReader.from_batches(schema, batches)
 
+    def read_table(self, query: Query) -> pa.Table:
+        """Run a query and return all its rows in the query's order; instants are in UTC with microseconds."""
+        views = self._views(query.relations)
+        with self._connection(views, query.sql) as connection:
+            table = connection.sql(query.sql, params=self._used_parameters(query) or None).to_arrow_table()
+            schema = _normal_schema(table.schema)
+            if not table.schema.equals(schema):
+                table = pa.Table.from_batches([_normal_batch(batch, schema) for batch in table.to_batches()], schema)
+            return table
+
     def write(self, query: Query, path: str, *, schema: pa.Schema, sort_by: Sequence[str]) -> Written:
         """Run a query and write its rows, cast and sorted, as one Parquet file at a local path, synced to disk.
 
@@ -247,7 +257,7 @@ class DuckDBEngine:
         with self._connection(views, query.sql) as connection:  # opens DuckDB for what it reads, once
             parameters = self._used_parameters(query)
             reader = connection.sql(query.sql, params=parameters or None).to_arrow_reader(BATCH_ROWS)
-            schema = pa.schema([field.with_type(_normal_type(field.type)) for field in reader.schema])
+            schema = _normal_schema(reader.schema)
             yield schema
             try:
                 for batch in reader:
@@ -272,6 +282,10 @@ def _encoded(schema: pa.Schema) -> str:
     """Return a schema as Arrow readers expect it in a Parquet footer: it brings fixed-size lists back."""
     nullable = pa.schema([field.with_nullable(True) for field in schema])
     return base64.b64encode(nullable.serialize().to_pybytes()).decode()
+
+
+def _normal_schema(schema: pa.Schema) -> pa.Schema:
+    return pa.schema([field.with_type(_normal_type(field.type)) for field in schema])
 
 
 def _normal_type(type: pa.DataType) -> pa.DataType:

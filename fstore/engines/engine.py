@@ -169,6 +169,10 @@ class Engine(Protocol):
         """Run a query and stream its rows; column names and order are the query's."""
         ...
 
+    def read_table(self, query: Query) -> pa.Table:
+        """Run a query and return all its rows; column names and order are the query's. Faster than reading a stream."""
+        ...
+
     def write(self, query: Query, path: str, *, schema: pa.Schema, sort_by: Sequence[str]) -> Written:
         """Run a query, cast to ``schema`` (by name), sort, and write one Parquet file at a local path, synced to disk.
 

@@ -187,6 +187,8 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _converted(column: pa.ChunkedArray, key: Column, view: str) -> pa.ChunkedArray:
     wanted = arrow_type(parse_type(key.type))
+    if column.type == wanted:
+        return column
     column = _plain(column)
     if pa.types.is_null(column.type):
         return column.cast(wanted)

@@ -36,7 +36,7 @@ def join_events(
     times = {"visible": instants_column(answer.visible), "oldest": instants_column(answer.oldest)}
     spine = pa.table({"position": pa.array(np.arange(len(rows.instants), dtype=np.int64)), **keys, **times})
     chosen = ASOF
-    result = read_joined(backends, published, chosen.sql(view), {"spine": spine})
+    result = read_joined(backends, published, chosen.sql(view), {"spine": spine}, estimate="at least")
     stamps = result["found_at"].cast(pa.int64()).fill_null(BEFORE_ALL).to_numpy()
     columns = [result[name].cast(field.type) for name, field in zip(value_names(view.features), view.schema, strict=True)]
     plan = JoinPlan(

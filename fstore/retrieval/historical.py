@@ -7,20 +7,22 @@ at which moment of the log, lets :mod:`fstore.retrieval.point_in_time` join each
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from fstore.arrow import rows_hash
 from fstore.errors import EntityColumnError, RetrievalError
+from fstore.retrieval.checksums import FrameChecksums
 from fstore.retrieval.entity_rows import EntityRows, key_columns, read_entity_rows, time_column
 from fstore.retrieval.exact import join_exactly
-from fstore.retrieval.features import Wanted, as_it_was, refuse_taken, select_features
+from fstore.retrieval.features import SelectedView, Wanted, as_it_was, refuse_taken, select_features
 from fstore.retrieval.on_demand import on_demand_program
 from fstore.retrieval.point_in_time import EntityTimes, join_view
 from fstore.retrieval.splits import refuse_immature
 from fstore.retrieval.training import Accuracy, Manifest, Missing, TrainingFrame
+from fstore.retrieval.view_features import ViewFeatures
 
 if TYPE_CHECKING:
     from fstore.backends import Backends
@@ -92,19 +94,22 @@ class HistoricalReads:
             selection = as_it_was(registry, selection, then)
         keys = [key_columns(table, view.keys, view.label) for view in selection.views]
         on_demand = on_demand_program(self._backends, selection)
-        joined = [
-            join_exactly(self._backends, view, EntityTimes(keys=own, instants=instants), now=now, strict=missing == "error")
-            if accuracy == "exact" and view.step.kind == "snapshot"  # the rows of event views have instants of their own
-            else join_view(
-                self._backends, view, EntityTimes(keys=own, instants=instants), sequence=sequence, strict=missing == "error"
-            )
-            for view, own in zip(selection.views, keys, strict=True)
-        ]
+        strict = missing == "error"
+
+        def join(view: SelectedView, own: Sequence[pa.ChunkedArray]) -> ViewFeatures:
+            rows = EntityTimes(keys=own, instants=instants)
+            if accuracy == "exact" and view.step.kind == "snapshot":  # the rows of event views have instants of their own
+                return join_exactly(self._backends, view, rows, now=now, strict=strict)
+            return join_view(self._backends, view, rows, sequence=sequence, strict=strict)
+
+        joined = _side_by_side(join, selection.views, keys)
         values = {name: part.table[name] for part in joined for name in part.table.column_names}
         values |= on_demand.evaluate(table, values)
         spine_columns = [*selection.keys, *dict.fromkeys(column.name for column in on_demand.request), timestamp_column]
         for reference, column in zip(selection.references, selection.columns, strict=True):
             table = table.append_column(column, values[reference])
+        checksums = FrameChecksums(spine_columns, selection.columns)
+        checksums.add(table)
         manifest = Manifest(
             project=self._backends.settings.project,
             registry=state.incarnation,
@@ -119,10 +124,10 @@ class HistoricalReads:
             accuracy=accuracy,
             service=service,
             rows=table.num_rows,
-            spine_checksum=rows_hash(table, columns=list(dict.fromkeys(spine_columns))),
+            spine_checksum=checksums.spine,
             views=tuple(part.report for part in joined),
             on_demand={item.definition.name: item.definition.fingerprint for item in selection.on_demand},
-            content_checksum=rows_hash(table, columns=list(dict.fromkeys([*spine_columns, *selection.columns]))),
+            content_checksum=checksums.content,
         )
         return TrainingFrame(table, manifest)
 
@@ -175,3 +180,15 @@ class HistoricalReads:
                 f"the manifest is of project {manifest.project!r} in registry {manifest.registry}; this client reads "
                 f"project {self._backends.settings.project!r} in registry {state.incarnation}"
             )
+
+
+def _side_by_side(
+    join: Callable[[SelectedView, Sequence[pa.ChunkedArray]], ViewFeatures],
+    views: Sequence[SelectedView],
+    keys: Sequence[Sequence[pa.ChunkedArray]],
+) -> list[ViewFeatures]:
+    """Join views two at a time: while the engine gathers the rows of one, it scans for the other."""
+    if len(views) < 2:
+        return [join(view, own) for view, own in zip(views, keys, strict=True)]
+    with ThreadPoolExecutor(2) as threads:
+        return list(threads.map(join, views, keys))

@@ -45,7 +45,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
     ``visible`` is the instant less the lag: what ends, or happened, by then counts. ``oldest`` is the oldest time within
     ttl. ``interval`` indexes the grid (-1: nothing published so early). ``expired`` marks instants whose interval lies
-    beyond ttl, ``fallback`` those whose own interval is blocked or missing.
+    beyond ttl, ``fallback`` those whose own interval is blocked or missing. ``used`` are the intervals read,
+    ascending.
     """
 
     grid: Grid
@@ -54,23 +55,20 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     interval: npt.NDArray[np.intp]
     expired: Mask
     fallback: Mask
+    used: npt.NDArray[np.intp]
 
     @property
     def snapshot(self) -> Micros:
         """The end of the snapshot to read per instant, BEFORE_ALL where there is none."""
-        ends = np.concatenate([self.grid.ends, [BEFORE_ALL]])  # so that -1 is the last
-        return np.where(self.expired, BEFORE_ALL, ends[self.interval])
+        ends: Micros = np.append(self.grid.ends, BEFORE_ALL)[self.interval]  # -1 is the last
+        if self.expired.any():
+            ends[self.expired] = BEFORE_ALL
+        return ends
 
     @property
     def reads(self) -> Mask:
         """Where there is a snapshot to read."""
         return (self.interval >= 0) & ~self.expired
-
-    @property
-    def used(self) -> npt.NDArray[np.intp]:
-        """The intervals of the grid that are read, ascending."""
-        counted = np.bincount(self.interval[self.reads], minlength=len(self.grid.ends))
-        return np.flatnonzero(counted)
 
 
 def lay_grid(step: Step, heads: Sequence[Head], blocked: Sequence[Interval], until: datetime) -> Grid:
@@ -117,7 +115,11 @@ def find_answers(step: Step, grid: Grid, instants: Micros, *, counts: Mask, stri
     expired = np.zeros(len(instants), dtype=np.bool_)
     if step.ttl is not None and len(grid.ends):
         expired = (interval >= 0) & (grid.ends[interval] < oldest)
-    return Answer(grid=grid, visible=visible, oldest=oldest, interval=interval, expired=expired, fallback=astray)
+    read = newest[np.flatnonzero(np.bincount(ended[~expired] if expired.any() else ended))]
+    return Answer(
+        grid=grid, visible=visible, oldest=oldest, interval=interval, expired=expired, fallback=astray,
+        used=np.unique(read[read >= 0]),
+    )  # fmt: skip
 
 
 def count_until(ends: Micros, instants: Micros) -> npt.NDArray[np.intp]:
@@ -127,14 +129,15 @@ def count_until(ends: Micros, instants: Micros) -> npt.NDArray[np.intp]:
     step = int(ends[1] - ends[0])
     if (np.diff(ends) != step).any():
         return np.searchsorted(ends, instants, side="right")
-    ended: npt.NDArray[np.intp] = np.clip((instants - ends[0]) // step + 1, 0, len(ends))
-    return ended
+    ended: npt.NDArray[np.intp] = instants - (ends[0] - step)
+    ended //= step
+    return np.clip(ended, 0, len(ends), out=ended)
 
 
 def oldest_within_ttl(step: Step, instants: Micros) -> Micros:
     """Return the oldest time that still holds at each instant; a closed view's ttl is measured at its end."""
     if step.ttl is None:
-        return np.full_like(instants, BEFORE_ALL)
+        return np.broadcast_to(BEFORE_ALL, instants.shape)
     measured: Micros = instants if step.end is None else np.minimum(instants, to_micros(step.end))
     return measured - step.ttl // MICROSECOND
 

@@ -7,7 +7,7 @@ what is lost: deleted, missing or damaged files.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import msgspec
 import numpy as np
@@ -23,6 +23,13 @@ if TYPE_CHECKING:
     from fstore.registry.records import Head
     from fstore.retrieval.features import SelectedView
     from fstore.retrieval.history import Answer
+
+
+Estimate: TypeAlias = Literal["at most", "at least"]
+"""What an engine shall think of the number of rows, so that the side that ought to be hashed is the smaller one for it.
+
+DuckDB takes the first file's rows for those of every file: with the smallest file first it sees too few, else too many.
+"""
 
 
 class PublishedRows(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,15 +79,29 @@ def whole_files(published: PublishedRows, heads: Sequence[Head], answer: Answer)
     return msgspec.structs.replace(published, held=tuple(widened(item) for item in published.held))
 
 
-def files_relation(backends: Backends, published: PublishedRows) -> FilesRelation:
-    """Return the relation of published rows: keys, ``event_timestamp`` and the features asked for.
+def read_joined(
+    backends: Backends, published: PublishedRows, sql: str, relations: Mapping[str, pa.Table], *, estimate: Estimate
+) -> pa.Table:
+    """Run a join over tables and the relation ``published``, and return its rows.
 
-    The file whose size is nearest to the mean comes first: an engine estimates the size of all by that of the first.
+    Raises SnapshotExpired for files that were deleted while they were read, and FileDamaged.
     """
+    tables = {name: ArrowRelation(table=table) for name, table in relations.items()}
+    query = Query(sql=sql, relations={**tables, "published": _relation(backends, published, estimate)})
+    try:
+        return backends.engine.read_table(query)
+    except Exception as error:
+        view, held = published.view.step.view, published.held
+        why = explain_failure(backends.registry, backends.offline, view, held, published.sequence)
+        if why is None:
+            raise
+        raise why from error
+
+
+def _relation(backends: Backends, published: PublishedRows, estimate: Estimate) -> FilesRelation:
+    """Return the relation of published rows: keys, ``event_timestamp`` and the features asked for."""
     step, offline = published.view.step, backends.offline
-    mean = published.rows / max(1, len(published.held))
-    ordered = sorted(published.held, key=lambda item: abs(item.file.rows - mean))[:1]
-    ordered += [item for item in published.held if item not in ordered]
+    ordered = sorted(published.held, key=lambda item: item.file.rows, reverse=estimate == "at least")
     return FilesRelation(
         files=tuple((offline.full_path(item.file.path), item.ranges) for item in ordered),
         filesystem=offline.filesystem,
@@ -89,21 +110,3 @@ def files_relation(backends: Backends, published: PublishedRows) -> FilesRelatio
         layouts=tuple(item.file.schema_id for item in ordered),
         directory=offline.full_path(backends.settings.project),
     )
-
-
-def read_joined(backends: Backends, published: PublishedRows, sql: str, relations: Mapping[str, pa.Table]) -> pa.Table:
-    """Run a join over tables and the relation ``published``, and return its rows.
-
-    Raises SnapshotExpired for files that were deleted while they were read, and FileDamaged.
-    """
-    tables = {name: ArrowRelation(table=table) for name, table in relations.items()}
-    query = Query(sql=sql, relations={**tables, "published": files_relation(backends, published)})
-    try:
-        with backends.engine.read(query) as reader:
-            return reader.read_all()
-    except Exception as error:
-        view, held = published.view.step.view, published.held
-        why = explain_failure(backends.registry, backends.offline, view, held, published.sequence)
-        if why is None:
-            raise
-        raise why from error

@@ -36,7 +36,10 @@ def join_snapshots(
     keys = {f"key{index}": key for index, key in enumerate(rows.keys)}
     position = pa.array(np.arange(len(rows.instants), dtype=np.int64))
     spine = pa.table({"position": position, **keys, "snapshot": instants_column(snapshot)})
-    result = read_joined(backends, published, snapshot_sql(view), {"spine": spine})
+    if spine.num_rows < published.rows:
+        result = read_joined(backends, published, sorted_sql(view), {"spine": spine}, estimate="at least")
+    else:
+        result = in_order(read_joined(backends, published, unsorted_sql(view), {"spine": spine}, estimate="at most"))
     hit = result["found"].combine_chunks().to_numpy(zero_copy_only=False)
     table = with_empty_rows(view, result, complete & (snapshot != BEFORE_ALL) & ~hit)
     plan = JoinPlan(
@@ -49,14 +52,39 @@ def join_snapshots(
     )
 
 
-def snapshot_sql(view: SelectedView) -> str:
-    """Return the equi-join of ``spine`` with ``published`` on (key, end), in the order of the spine."""
-    values = ", ".join(f"p.{name}" for name in value_names(view.features))
-    return (
-        f"WITH held AS ({payload_sql(view.step, view.features)} FROM published p) "
-        f"SELECT p.{EVENT_TIMESTAMP} IS NOT NULL AS found, {values} FROM spine s "
-        f"LEFT JOIN held p ON p.{EVENT_TIMESTAMP} = s.snapshot AND {same_key_sql(view.step)} ORDER BY s.position"
-    )
+def unsorted_sql(view: SelectedView) -> str:
+    """Return the equi-join of ``spine`` with ``published`` on (key, end), with the ``position`` of each row.
+
+    For spines that are not smaller: the published rows are hashed, and the spine runs through them in its order.
+    """
+    return f"{_held(view)} SELECT s.position, {_found(view)} {_joined(view)}"
+
+
+def sorted_sql(view: SelectedView) -> str:
+    """Return the same in the order of the spine: it is hashed, and the published rows run through it in theirs."""
+    return f"{_held(view)} SELECT {_found(view)} {_joined(view)} ORDER BY s.position"
+
+
+def in_order(result: pa.Table) -> pa.Table:
+    """Return rows by their ``position``, which is a permutation; what lies in order stays as it is."""
+    position = result["position"].to_numpy()
+    if (position == np.arange(len(position))).all():
+        return result
+    places = np.empty(len(position), dtype=np.int64)
+    places[position] = np.arange(len(position))
+    return result.take(pa.array(places))
+
+
+def _held(view: SelectedView) -> str:
+    return f"WITH held AS ({payload_sql(view.step, view.features)} FROM published p)"
+
+
+def _found(view: SelectedView) -> str:
+    return ", ".join([f"p.{EVENT_TIMESTAMP} IS NOT NULL AS found", *(f"p.{name}" for name in value_names(view.features))])
+
+
+def _joined(view: SelectedView) -> str:
+    return f"FROM spine s LEFT JOIN held p ON p.{EVENT_TIMESTAMP} = s.snapshot AND {same_key_sql(view.step)}"
 
 
 def with_empty_rows(view: SelectedView, result: pa.Table, empty: Mask) -> pa.Table:
