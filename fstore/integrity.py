@@ -72,4 +72,6 @@ def describe_damage(attempt: int, file: DataFile, problem: Problem) -> DamagedFi
 
 
 def _damaged(view: str, item: HeldFile, problem: Problem) -> FileDamaged:
-    return FileDamaged(item.file.path, view, [(span.start, span.end) for span in item.ranges], problem)
+    file = item.file  # a read may ask for more than a file has
+    ranges = [(max(span.start, file.start), min(span.end, file.end)) for span in item.ranges]
+    return FileDamaged(file.path, view, ranges, problem)
