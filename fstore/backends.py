@@ -181,7 +181,8 @@ def open_backends(settings: Settings, connections: LookUp = connection_url) -> B
 def create_backends(settings: Settings) -> Backends:
     """Create what is missing of a project's registry and stores, record their ids, and return them opened.
 
-    Safe to repeat. Raises StoreMismatch when a URL leads to a store that the registry does not know.
+    Safe to repeat, and to run at once from many processes. Raises StoreMismatch when a URL leads to a store that the
+    registry does not know.
     """
     from fstore.registry.registry import create_registry
 
@@ -199,9 +200,10 @@ def create_backends(settings: Settings) -> Backends:
         except StoreMissing:
             found = None
         if found is None:
-            found = recorded or uuid.uuid4().hex
+            found = recorded or registry.claim_store(kind, url, uuid.uuid4().hex)
             store.create(found)
-        if recorded is None:
+            registry.record_store(kind, url, found)
+        elif recorded is None:
             registry.record_store(kind, url, found)
         else:
             _check_identity(kind, url, found, recorded)

@@ -296,6 +296,22 @@ class Registry:
             return self._schemas(connection)
 
     @repeated
+    def claim_store(self, kind: str, url: str, store_id: str) -> str:
+        """Record a store that is about to be created, unless one is recorded; return the id of the one that now is.
+
+        So of several processes that create a project at once, all create the same stores.
+        """
+        database, s = self._database, tables.stores.c
+        with database.writing() as connection:
+            lock_project(database, connection)
+            known = sa.select(s.store_id).where(s.project == self.project, s.kind == kind)
+            if (found := connection.scalar(known)) is not None:
+                return str(found)
+            row: dict[str, object] = {"kind": kind, "url": _masked(url), "store_id": store_id}
+            database.insert(connection, tables.stores, [{**row, "recorded_at": database.now(connection)}])
+            return store_id
+
+    @repeated
     def record_store(self, kind: str, url: str, store_id: str) -> None:
         """Record the store of a kind (``offline``, ``online``). Raises StoreMismatch if another one is recorded."""
         database, s = self._database, tables.stores.c
