@@ -1,9 +1,10 @@
 """Sums that forget: ``decayed_sum`` over sliding windows.
 
 Each tile keeps the sum of its values as they weigh at the tile's end. To add tiles up, all have to be weighed at one
-instant: time is cut into blocks of about 500 half-lives, within which weights are powers of two that a float64 holds
-without loss, and tiles are weighed at the beginning of their block. What is older weighs nothing, so a window reaches over
-two blocks at most: those of even and of odd number are summed apart, and the value at an interval's end is made of both.
+instant: the end of the first interval that is asked for. A float64 holds such weights without loss for about 500 half-lives
+on either side; what is older weighs nothing. Later tiles are weighed from instants at distances of 500 half-lives, so that a
+window reaches over two blocks of time at most: those of even and of odd number are summed apart. There is nothing in an odd
+block unless the intervals of a query are farther apart than 500 half-lives.
 """
 
 from __future__ import annotations
@@ -51,29 +52,37 @@ def decayed_slides(draft: TileDraft, feature: WindowFeature, condition: str) -> 
         aggregate=f"sum(CAST({feature.argument} AS DOUBLE) * {_weight(age, half_life, longest)}){condition}",
         merge=f"sum({{0}} * {_weight(later, half_life, longest)})", type="DOUBLE", columns=feature.columns,
     )  # fmt: skip
-    start = f"(epoch_us(event_timestamp) - {length})"
-    into, into_two = _into(start, block), _into(start, 2 * block)
-    newest, oldest = f"({{until}} - {length})", "{since}"
-    weighed = f"{state.name} * pow(2.0, {into} / {half_life}.0)"
+    end, first = "epoch_us(event_timestamp)", "first_end"
+    number = _block_of(end, first, block)
+    weighed = f"{state.name} * pow(2.0, ({end} - {first} - {number} * {block}) / {half_life}.0)"
+    oldest, newest = _block_of(f"({{since}} + {length})", "{first}", block), _block_of("{until}", "{first}", block)
     slides = tuple(
         Slide(
-            name=f"{state.name}_{parity}",
+            name=f"{state.name}_{name}",
             tile=state,
-            merge=f"sum({weighed} * CASE WHEN {into_two} {side} {block} THEN 1 END){{filter}}",
-            over=f"sum({state.name}_{parity}) {{over}}",
-            where=f"{_into(newest, 2 * block)} {side} {block} OR {_into(oldest, 2 * block)} {side} {block}",
+            merge=f"sum({weighed} * CASE WHEN {number} % 2 = {parity} THEN 1 END){{filter}}",
+            over=f"sum({state.name}_{name}) {{over}}",
+            where=f"{newest} % 2 = 1 OR {oldest} % 2 = 1" if parity else "",
+            weight=_weight_at_end(offset, half_life, block, parity),
         )
-        for parity, side in (("even", "<"), ("odd", ">="))
+        for parity, name in enumerate(("even", "odd"))
     )
     weighty = block - offset  # ages count from the interval's end
     shorter = feature.window is not None and feature.window // MICROSECOND <= weighty
     span = feature.span if shorter else Span(window=weighty * MICROSECOND, offset=feature.offset)
-    return Decayed(slides, _value(feature, half_life, length, block), span)
+    return Decayed(slides, _value, span)
 
 
-def _into(instant: str, block: int) -> str:
-    """Return how far an instant lies in its block."""
-    return f"(({instant} % {block} + {block}) % {block})"
+def _block_of(instant: str, first: str, block: int) -> str:
+    """Return the number of the block in which a tile ends: 0 until a block's length after the first interval's end."""
+    return f"greatest(0, ({instant} - {first} - 1) // {block})"
+
+
+def _weight_at_end(offset: int, half_life: int, block: int, parity: int) -> str:
+    """Return how much the sum over blocks of a parity weighs at an interval's end: the newest such block counts."""
+    newest = _block_of(f"({{end}} - {offset})", "{first}", block)
+    number = f"({newest} - {newest} % 2)" if parity == 0 else f"({newest} - 1 + {newest} % 2)"
+    return f"pow(2.0, -({{end}} - {{first}} - {number} * {block}) / {half_life}.0)"
 
 
 def _weight(age: str, half_life: int, longest: int) -> str:
@@ -86,20 +95,7 @@ def _weight(age: str, half_life: int, longest: int) -> str:
     )
 
 
-def _value(feature: WindowFeature, half_life: int, length: int, block: int) -> Callable[..., str]:
-    offset = feature.offset // MICROSECOND
-    newest = f"(epoch_us(interval_end) - {offset + length})"
-    # From the end of the first tile of the newest tile's block to the interval's end; the other block is the one before.
-    here = f"({_into(newest, block)} + {offset})"
-    odd_is_newest = f"({_into(newest, 2 * block)} // {block})"
-    ages = [f"({here} + {block} * {odd_is_newest})", f"({here} + {block} * (1 - {odd_is_newest}))"]
-    weights = [f"pow(2.0, -{age} / {half_life}.0)" for age in ages]
-
-    def value(even: str, odd: str, count: str | None = None) -> str:
-        # Without a CASE around the weights, so that DuckDB works them out once for all features.
-        weighed = [f"({column} * {weight})" for column, weight in zip((even, odd), weights, strict=True)]
-        if count is not None:
-            return f"coalesce({weighed[0]}, 0) + coalesce({weighed[1]}, 0) + CASE WHEN {count} > 0 THEN 0 END"
-        return f"coalesce({' + '.join(weighed)}, {', '.join(weighed)})"
-
-    return value
+def _value(even: str, odd: str, count: str | None = None) -> str:
+    if count is not None:
+        return f"coalesce({even}, 0) + coalesce({odd}, 0) + CASE WHEN {count} > 0 THEN 0 END"
+    return f"coalesce({even} + {odd}, {even}, {odd})"

@@ -54,6 +54,7 @@ class Frames:
         reaches = {span.reach for span in self.spans if span.reach is not None}
         windows = [(self.hull, ""), *((ref.span, _where(ref.slide, ref.span)) for ref in refs)]
         self.windows = list(dict.fromkeys(windows))
+        self.weights = list(dict.fromkeys(ref.slide.weight for ref in refs if ref.slide.weight))
         self.distances = sorted({timedelta(), *(span.offset for span in self.spans), *reaches})
 
     # -- one interval -------------------------------------------------------------------------------------------------
@@ -62,18 +63,22 @@ class Frames:
         """Return the query for exactly one interval: a GROUP BY with a filter per window."""
         keys = [f"{key} AS {column}" for column, key in self.keys.items() if key != column]
         columns = [f"{self._filtered(ref)} AS {ref.column}" for ref in self.refs]
+        end = "epoch_us(interval_end)"
+        first = f", {end} AS first_end" if self.weights else ""
         return f"""SELECT
   {_list([*self.keys, "interval_end", *columns])}
 FROM (
   SELECT *, {", ".join([*keys, f"epoch_us({TILE_START}) AS instant"])}
   FROM {self.relation}
 )
-CROSS JOIN (SELECT interval_end, epoch_us(interval_end) AS end_instant FROM intervals)
+CROSS JOIN (SELECT interval_end, {end} AS end_instant{first} FROM intervals)
 WHERE {within(self.hull)}
 GROUP BY {", ".join([*self.keys, "interval_end"])}"""
 
     def _filtered(self, ref: SlideRef) -> str:
-        return ref.slide.merge.format(filter="" if ref.span == self.hull else f" FILTER ({within(ref.span)})")
+        merged = ref.slide.merge.format(filter="" if ref.span == self.hull else f" FILTER ({within(ref.span)})")
+        end = "epoch_us(interval_end)"
+        return f"{merged} * {ref.slide.weight.format(end=end, first=end)}" if ref.slide.weight else merged
 
     # -- many intervals -----------------------------------------------------------------------------------------------
 
@@ -81,42 +86,76 @@ GROUP BY {", ".join([*self.keys, "interval_end"])}"""
         """Return the query for any number of intervals."""
         refs = [self.present, *self.refs]
         columns = _columns(list(dict.fromkeys(ref.slide for ref in refs)))
-        slid = dict.fromkeys((_holder(columns, ref.slide), ref.span) for ref in refs)
+        slid = list(dict.fromkeys((_holder(columns, ref.slide), ref.span) for ref in refs))
+        often = [pair for pair in slid if not self._condition(*pair)]
+        seldom = [pair for pair in slid if self._condition(*pair)]
+        results = [f"{self._result(columns, ref)} AS {ref.column}" for ref in self.refs]
+        joined = "\nLEFT JOIN seldom USING (k, position)" if seldom else ""
+        return f"""WITH
+{_segments(self.distances, forever=self.hull.window is None, anchored=bool(self.weights))},
+{self._tiles(columns)},
+{_cells(list(self.keys), columns, forever=self.hull.window is None)},
+{self._bounds()},
+{self._windowed("windowed", often)}{self._seldom(seldom)}
+SELECT
+  {_list([*self.keys, "interval_end", *results])}
+FROM windowed{joined}
+JOIN {self._ends()} USING (position)
+JOIN key USING (k)
+WHERE {self._slid(columns[0], self.hull)} IS NOT NULL"""
+
+    def _windowed(self, name: str, slid: Sequence[tuple[_Column, Span]], condition: str = "") -> str:
+        """Return the CTE of some columns over windows."""
         sliding = [
             f"{column.over.format(over=f'OVER w{self._window(column, span)}')} AS {self._slid(column, span)}"
             for column, span in slid
         ]
-        results = [f"{self._result(columns, ref)} AS {ref.column}" for ref in self.refs]
-        return f"""WITH
-{_segments(self.distances, forever=self.hull.window is None)},
-{self._tiles(columns)},
-{_cells(list(self.keys), columns, forever=self.hull.window is None)},
-{self._bounds()},
-windowed AS (
+        numbers = sorted({self._window(column, span) for column, span in slid})
+        windows = [f"w{number} AS ({self._frame(number, self.windows[number][0])})" for number in numbers]
+        where = f"\n  WHERE {condition}" if condition else ""
+        return f"""{name} AS (
   SELECT
     {_list(["k", "position", *sliding], 4)}
   FROM cell
-  LEFT JOIN bound USING (position)
+  LEFT JOIN bound USING (position){where}
   WINDOW
-    {_list([f"w{index} AS ({self._frame(index, span)})" for index, (span, _) in enumerate(self.windows)], 4)}
-)
-SELECT
-  {_list([*self.keys, "interval_end", *results])}
-FROM windowed
-JOIN frame USING (position)
-JOIN key USING (k)
-WHERE {self._slid(columns[0], self.hull)} IS NOT NULL"""
+    {_list(windows, 4)}
+)"""
+
+    def _seldom(self, slid: Sequence[tuple[_Column, Span]]) -> str:
+        """Return the CTE of columns that few windows hold anything of, mostly none: from where the first of these begins."""
+        if not slid:
+            return ""
+        firsts = ", ".join(f"first{number}" for number in sorted({self._window(column, span) for column, span in slid}))
+        earliest = f"(SELECT min(position - greatest({firsts})) FROM bound WHERE greatest({firsts}) > 0)"
+        return ",\n" + self._windowed("seldom", slid, f"position >= {earliest}")
+
+    def _ends(self) -> str:
+        """Return the relation of the intervals' ends, with the weights that values have there."""
+        if not self.weights:
+            return "frame"
+        weights = [
+            f"{weight.format(end='epoch_us(interval_end)', first='first_end')} AS weight{number}"
+            for number, weight in enumerate(self.weights)
+        ]
+        return f"(SELECT *, {', '.join(weights)} FROM frame) AS frame"
 
     def _slid(self, column: _Column, span: Span) -> str:
         return f"{column.name}_w{self._window(column, span)}"
 
     def _window(self, column: _Column, span: Span) -> int:
-        return self.windows.index((span, _where(column.slides[0], span)))
+        return self.windows.index((span, self._condition(column, span)))
+
+    @staticmethod
+    def _condition(column: _Column, span: Span) -> str:
+        return _where(column.slides[0], span)
 
     def _result(self, columns: Sequence[_Column], ref: SlideRef) -> str:
         """Return a slide over a window, from the column that holds it."""
         column = _holder(columns, ref.slide)
         merged = self._slid(column, ref.span)
+        if ref.slide.weight:
+            return f"{merged} * weight{self.weights.index(ref.slide.weight)}"
         if len(column.slides) == 1:
             return merged
         shift = column.slides.index(ref.slide) * COUNTER_BITS
@@ -157,6 +196,7 @@ WHERE {self._slid(columns[0], self.hull)} IS NOT NULL"""
         keys = [f"{key} AS {column}" for column, key in self.keys.items() if key != column]
         merged = [f"{slide.merge.format(filter='')} AS {slide.name}" for column in columns for slide in column.slides]
         instant = f"epoch_us({TILE_START})"
+        first = ", (SELECT min(first_end) FROM frame) AS first_end" if self.weights else ""
         dense = f"last - first < {DENSE} * tiles"
         if self.hull.window is None:
             dense = "true"  # a window that holds all tiles before its end has no gap
@@ -165,7 +205,7 @@ WHERE {self._slid(columns[0], self.hull)} IS NOT NULL"""
   SELECT
     {_list([*self.keys, "position", "reach", *merged], 4)}
   FROM (
-    SELECT *, (instant - (SELECT origin FROM step)) // (SELECT length FROM step) AS at_step
+    SELECT *, (instant - (SELECT origin FROM step)) // (SELECT length FROM step) AS at_step{first}
     FROM (SELECT *, {", ".join([*keys, f"{instant} AS instant"])} FROM {self.relation})
   )
   LEFT JOIN lookup ON step_number = at_step AND instant >= from_instant AND instant < to_instant
@@ -226,17 +266,19 @@ def _where(slide: Slide, span: Span) -> str:
     if not slide.where or span.reach is None:
         return ""
     end = "epoch_us(interval_end)"
-    return slide.where.format(since=f"({_earlier(end, span.reach)})", until=f"({_earlier(end, span.offset)})")
+    since, until = f"({_earlier(end, span.reach)})", f"({_earlier(end, span.offset)})"
+    return slide.where.format(since=since, until=until, first="first_end")
 
 
 def _earlier(instant: str, distance: timedelta) -> str:
     return f"{instant} - {distance // MICROSECOND}" if distance else instant
 
 
-def _segments(distances: Sequence[timedelta], *, forever: bool) -> str:
+def _segments(distances: Sequence[timedelta], *, forever: bool, anchored: bool) -> str:
     """Return the CTEs about time alone: boundaries, where windows lie, segments and their lookup.
 
-    ``distances`` are those of windows' edges before an interval's end, ascending from nothing.
+    ``distances`` are those of windows' edges before an interval's end, ascending from nothing; ``anchored`` says that the
+    first interval's end is asked for.
     """
     joins = "".join(
         f"\n  JOIN boundary edge{number} ON edge{number}.instant = stop.instant - {distance // MICROSECOND}"
@@ -245,6 +287,7 @@ def _segments(distances: Sequence[timedelta], *, forever: bool) -> str:
     )
     numbers = range(1, len(distances))
     before = [f"CAST(stop.position - edge{number}.position AS INTEGER) AS before{number}" for number in numbers]
+    before += ["min(epoch_us(interval_end)) OVER () AS first_end"] if anchored else []
     micros = ", ".join(str(distance // MICROSECOND) for distance in distances)
     edges = f"SELECT epoch_us(interval_end) - unnest([{micros}]) AS instant FROM intervals"
     reach = f"""max(frame.position) OVER (ORDER BY boundary.position) AS reach

@@ -114,7 +114,8 @@ def _avg(draft: TileDraft, feature: WindowFeature) -> Recipe:
 
 
 def _outermost(draft: TileDraft, feature: WindowFeature) -> Recipe:
-    return Recipe((outermost_slide(draft, feature, condition(feature, known(feature))),), lambda value: value)
+    slide = outermost_slide(draft, feature, condition(feature), condition(feature, known(feature)))
+    return Recipe((slide,), lambda value: value)
 
 
 def _list(draft: TileDraft, feature: WindowFeature) -> Recipe:

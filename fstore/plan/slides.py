@@ -19,10 +19,12 @@ class Slide(msgspec.Struct, frozen=True, kw_only=True):
     ``merge`` is SQL that merges rows of tiles; ``{filter}`` in it, after an aggregate, is the place of a FILTER. ``over``
     merges segments within a window: in it ``{over}`` is the place of an OVER, and the column is called ``name``. ``where``
     is the condition, on ``{since}`` and ``{until}`` in microseconds, that a window can hold any value (empty: always);
-    windows that cannot are not looked into. ``counter`` says that values are counts, several of which may be added up at
-    once; ``centred`` that merging reads the column of a centre; ``ends_alike`` that a longer window that ends alike gives
-    the same where this one has anything; ``listed`` is the length of a list of which the column only says with which tile
-    it begins, negative if oldest first.
+    slides that can nowhere cost nothing. ``weight`` is what the merged value is multiplied by at an interval's end
+    ``{end}``, in microseconds. All three may depend on the end of the first interval: the column ``first_end`` in ``merge``,
+    ``{first}`` in the others; only those with a weight have it. ``counter`` says that values are counts, several of which
+    may be added up at once; ``centred`` that merging reads the column of a centre; ``ends_alike`` that a longer window that
+    ends alike gives the same where this one has anything; ``listed`` is the length of a list of which the column only says
+    with which tile it begins, negative if oldest first.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Slide(msgspec.Struct, frozen=True, kw_only=True):
     counter: bool = False
     centred: bool = False
     where: str = ""
+    weight: str = ""
     ends_alike: bool = False
     listed: int = 0
 

@@ -363,7 +363,7 @@ SELECT
   CAST(count("arr_delay") AS BIGINT) AS "t_count_a472efedb9d91236",
   CAST(min("arr_delay") AS DOUBLE) AS "t_min_eddd7eb293e1dbfa",
   CAST(max("arr_delay") AS DOUBLE) AS "t_max_21a00544da3635a1",
-  CAST(arg_max(("distance"), CAST(epoch_us("recorded_at") AS HUGEINT) * 18446744073709551616 + CAST(("distance") AS BIGINT)) FILTER (("distance") IS NOT NULL) AS BIGINT) AS "t_last_e3ff00abbaef14ea"
+  CAST(arg_max(("distance"), CAST(epoch_us("recorded_at") AS HUGEINT) * 18446744073709551616 + CAST(("distance") AS BIGINT)) AS BIGINT) AS "t_last_e3ff00abbaef14ea"
 FROM (SELECT *, (epoch_us("recorded_at") + 4611685968000000000) // 86400000000 - 53375995 AS __tile, ((epoch_us("recorded_at") + 4611685968000000000) // 86400000000 - 53375995 + 1) * 86400000000 AS __tile_to FROM events)
 GROUP BY 1, 2, 3
 );
