@@ -46,10 +46,17 @@ def parse_url(text: str) -> URL:
     if url.get_backend_name() == "sqlite":
         raise SettingsError("the registry needs a file: use sqlite:///path/registry.db")
     if url.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
+        _refuse_odd_timeout(url)
         return url.set(drivername="postgresql+psycopg")
     raise SettingsError(
         f"a registry cannot be kept at {url.drivername}://…; use sqlite:///path/registry.db or postgresql://…"
     )
+
+
+def _refuse_odd_timeout(url: URL) -> None:
+    given = url.query.get("connect_timeout", "2")
+    if not (isinstance(given, str) and given.isdecimal() and int(given) >= 2):
+        raise SettingsError(f"connect_timeout of the registry is {given!r}; it is a whole number of seconds, 2 or more")
 
 
 def label_of(url: URL) -> str:
@@ -67,10 +74,11 @@ def open_engine(url: URL, *, create: bool) -> Engine:
     if url.get_backend_name() == "sqlite":
         return _sqlite_engine(url, options, create=create)
     # Keepalives find out that a host is gone while nothing is sent, and the user timeout while something is.
-    arguments = {"connect_timeout": 10, "prepare_threshold": None, "keepalives_idle": 10, "keepalives_interval": 5,
-                 "keepalives_count": 3, "tcp_user_timeout": 30_000}  # fmt: skip
+    defaults = {"connect_timeout": "10", "keepalives_idle": "10", "keepalives_interval": "5", "keepalives_count": "3",
+                "tcp_user_timeout": "30000"}  # fmt: skip
+    url = url.set(query={**defaults, **url.query})
     try:
-        engine = sa.create_engine(url, connect_args=arguments, **options)
+        engine = sa.create_engine(url, connect_args={"prepare_threshold": None}, **options)
     except ModuleNotFoundError:
         raise SettingsError("a PostgreSQL registry needs the driver psycopg: pip install 'fstore[postgres]'") from None
     if not create:  # a migration may take its time
