@@ -48,6 +48,11 @@ class Measured:
     def median(self) -> float:
         return statistics.median(self.seconds)
 
+    @property
+    def cpu(self) -> float:
+        """The median of the processor seconds."""
+        return statistics.median(self.cpu_seconds)
+
     def __str__(self) -> str:
         runs = " ".join(f"{second:.3g}" for second in self.seconds)
         cpu = statistics.median(self.cpu_seconds)

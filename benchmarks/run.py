@@ -6,7 +6,8 @@ import subprocess
 import sys
 
 BENCHMARKS = ("import_time", "dag_parse", "lmdb_write", "redis_write", "windowed_year", "windows_sparse",
-              "windows_hot", "windows_hot_vs_naive", "publish_share", "exact_windows")  # fmt: skip
+              "windows_hot", "windows_hot_vs_naive", "publish_share",
+              "pit_grid_10m", "pit_grid_1m", "exact_windows")  # fmt: skip
 
 
 def main(arguments: list[str]) -> int:

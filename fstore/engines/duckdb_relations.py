@@ -6,6 +6,8 @@ The cut is part of the view, so the query cannot undo it. Runs nothing.
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -71,11 +73,11 @@ def _files_view(alias: str, relation: FilesRelation) -> View:
         return View(select=None, objects={alias: relation.schema.empty_table()})
     if not isinstance(relation.filesystem, pafs.LocalFileSystem):
         return _remote_files(alias, relation, groups)
-    real_paths: dict[Path, Path] = {}
-    names = {path: str(_real_path(Path(path), real_paths)) for paths in groups.values() for path in paths}
+    real_paths: dict[str, str] = {}
+    names = {path: _real_path(path, real_paths) for paths in groups.values() for path in paths}
     real = {ranges: [names[path] for path in paths] for ranges, paths in groups.items()}
     files = tuple(names.values())
-    own = {str(Path(path).parent) for path in files}
+    own = {path.rpartition("/")[0] for path in files}
     directories = tuple(sorted(own if relation.directory is None else {str(Path(relation.directory).resolve())}))
     schemas = _schemas(relation, names)
     if len(real) > MAX_BRANCHES:
@@ -90,14 +92,19 @@ def _files_view(alias: str, relation: FilesRelation) -> View:
     return View(select=select, directories=directories, files=files)
 
 
-def _real_path(path: Path, known: dict[Path, Path]) -> Path:
-    """Return a path without symbolic links; directories that many files share are looked at once."""
+def _real_path(path: str, known: dict[str, str]) -> str:
+    """Return an absolute path without symbolic links; directories that many files share are looked at once."""
     if (found := known.get(path)) is not None:
         return found
-    if path.parent == path or ".." in path.parts:
-        return known.setdefault(path, path.resolve())
-    joined = _real_path(path.parent, known) / path.name
-    return known.setdefault(path, joined.resolve() if joined.is_symlink() else joined)
+    parent, _, name = path.rpartition("/")
+    if not parent or name in ("", ".", ".."):
+        return known.setdefault(path, str(Path(path).resolve()))
+    joined = f"{_real_path(parent, known)}/{name}"
+    try:
+        linked = stat.S_ISLNK(os.lstat(joined).st_mode)
+    except OSError:
+        linked = False  # that it is not there is found when it is read
+    return known.setdefault(path, str(Path(joined).resolve()) if linked else joined)
 
 
 def _schemas(relation: FilesRelation, names: Mapping[str, str]) -> dict[str, pa.Schema]:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from fstore.backends import Backends
     from fstore.registry.records import Head
 
+_SHORTEST_RUN = 1024
+"""Shorter runs of rows, on average, are gathered row by row."""
+
 
 def join_snapshots(
     backends: Backends, view: SelectedView, rows: EntityTimes, answer: Answer, heads: Sequence[Head], sequence: int | None
@@ -66,10 +69,20 @@ def sorted_sql(view: SelectedView) -> str:
 
 
 def in_order(result: pa.Table) -> pa.Table:
-    """Return rows by their ``position``, which is a permutation; what lies in order stays as it is."""
+    """Return rows by their ``position``, which is a permutation.
+
+    An engine that runs a spine through a hash table gives it in long runs, each in order: these are put together.
+    """
     position = result["position"].to_numpy()
-    if (position == np.arange(len(position))).all():
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(position) != 1) + 1])
+    if len(starts) == 1:
         return result
+    if len(starts) < len(position) // _SHORTEST_RUN:
+        ends = np.append(starts[1:], len(position))
+        runs = np.argsort(position[starts])
+        return pa.concat_tables(
+            [result.slice(start, end - start) for start, end in zip(starts[runs], ends[runs], strict=True)]
+        )
     places = np.empty(len(position), dtype=np.int64)
     places[position] = np.arange(len(position))
     return result.take(pa.array(places))
