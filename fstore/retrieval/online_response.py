@@ -162,4 +162,9 @@ def _as_numpy(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.generic], npt.NDA
         values = whole.fill_null(0).to_numpy().astype("int64").view(f"<M8[{unit}]")
         values[nulls] = np.datetime64("NaT")
         return values, nulls
+    if pa.types.is_fixed_size_list(kind):
+        vectors = np.full((len(column), kind.list_size), np.nan, dtype=kind.value_type.to_pandas_dtype())
+        items = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]  # those of nulls are left out
+        vectors[~nulls] = np.concatenate([vectors[:0].ravel(), *items]).reshape(-1, kind.list_size)
+        return vectors, nulls
     return objects(column.to_pylist(maps_as_pydicts="strict")), nulls

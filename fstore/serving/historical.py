@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from queue import SimpleQueue
 from typing import TypeVar
@@ -19,7 +19,6 @@ import pyarrow as pa
 
 from fstore.errors import RequestInvalid, ServerBusy
 from fstore.retrieval.client import Client
-from fstore.retrieval.training import TrainingFrame
 from fstore.serving.entities import typed_table
 from fstore.serving.exchange import Answer, Received
 from fstore.serving.inputs import DeclaredInputs
@@ -41,7 +40,6 @@ from fstore.serving.responses import frame_answer
 
 Result = TypeVar("Result")
 
-_NOW = "fstore:now"
 _PATIENCE = 1.0
 """For how many seconds a request waits for a place before it is told that the server is busy."""
 
@@ -119,22 +117,14 @@ class HistoricalRoutes:
             options, rows = read_arrow(BatchOptions, received.body, self._max_rows)
         else:
             options = request = read_json(BatchRequest, received.body)
-            rows = self._table(request.entities, request.types, options)
-        return frame_answer(_read_newest(client, rows, options), received.answer_form)
+            rows = self._table(request.entity_rows, request.types, options)
+        frame = client.get_batch_features(rows, options.features, service=options.service, full_names=options.full_names)
+        return frame_answer(frame, received.answer_form)
 
     def _table(self, entities: Entities, types: Mapping[str, str], asked: Asked, *, time: str | None = None) -> pa.Table:
         check_rows(count_rows(entities), self._max_rows)
         declared = self._inputs.read(asked.features, asked.service)
         return typed_table(entities, types, declared if time is None else {**declared, time: "timestamp"})
-
-
-def _read_newest(client: Client, rows: pa.Table, options: BatchOptions) -> TrainingFrame:
-    now = pa.array([datetime.now(UTC)] * rows.num_rows, pa.timestamp("us", tz="UTC"))
-    frame = client.get_historical_features(
-        rows.append_column(_NOW, now), options.features, service=options.service, timestamp_column=_NOW, missing="allow",
-        full_names=options.full_names,
-    )  # fmt: skip
-    return TrainingFrame(frame.to_arrow().drop_columns([_NOW]), frame.manifest)
 
 
 def _as_of(value: int | str | None) -> int | datetime | None:

@@ -91,7 +91,7 @@ class HttpClient:
 
     def get_batch_features(
         self,
-        entities: EntityRows,
+        entity_rows: EntityRows,
         features: Sequence[Wanted] | None = None,
         *,
         service: str | None = None,
@@ -99,7 +99,7 @@ class HttpClient:
         timeout: float | None = None,
     ) -> TrainingFrame:
         """Join the newest values to entities; see :meth:`fstore.Client.get_batch_features`."""
-        return read_frame(self._answered(batch_request(entities, features, service, full_names=full_names), timeout))
+        return read_frame(self._answered(batch_request(entity_rows, features, service, full_names=full_names), timeout))
 
     def close(self) -> None:
         """Close the connections."""
@@ -174,7 +174,7 @@ class AsyncHttpClient:
 
     async def get_batch_features(
         self,
-        entities: EntityRows,
+        entity_rows: EntityRows,
         features: Sequence[Wanted] | None = None,
         *,
         service: str | None = None,
@@ -182,7 +182,9 @@ class AsyncHttpClient:
         timeout: float | None = None,
     ) -> TrainingFrame:
         """Join the newest values to entities; see :meth:`fstore.Client.get_batch_features`."""
-        return read_frame(await self._answered(batch_request(entities, features, service, full_names=full_names), timeout))
+        return read_frame(
+            await self._answered(batch_request(entity_rows, features, service, full_names=full_names), timeout)
+        )
 
     async def close(self) -> None:
         """Close the connections."""

@@ -79,7 +79,7 @@ def describe_api() -> dict[str, Any]:
             )},
             "/v1/batch-features": {"post": _read(
                 "batch_features", "Join the newest values to entities, from the offline store.", BatchRequest, FrameAnswer,
-                {"features": ["user_purchases:*"], "entities": [{"user_id": "u1"}, {"user_id": "u2"}]},
+                {"features": ["user_purchases:*"], "entity_rows": [{"user_id": "u1"}, {"user_id": "u2"}]},
             )},
             "/v1/services": {"get": _listing("services", "List the feature services.", Services)},
             "/v1/features": {"get": _listing("features", "List the features that are live.", Features)},

@@ -9,8 +9,9 @@ from typing import TypeVar
 import msgspec
 import pyarrow as pa
 
+from fstore.arrow import type_text
 from fstore.retrieval.online_entities import OnlineEntities
-from fstore.retrieval.online_response import OnlineResponse, Place
+from fstore.retrieval.online_response import OnlineResponse, Outputs, Place
 from fstore.retrieval.online_values import STATUSES, Status
 from fstore.serving.online_answers import DETAILS_KEY, STATUS_COLUMN, TIME_COLUMN
 from fstore.serving.responses import read_table
@@ -24,8 +25,8 @@ class ReceivedResponse(OnlineResponse):
     def __init__(self, table: pa.Table, pair_of: Mapping[str, int], details: pa.Table) -> None:
         """``pair_of`` says for each feature of the table which pair of columns in ``details`` is its own."""
         given = table.select([name for name in table.column_names if name not in pair_of])
-        places = [Place(name, name, None, 0) for name in pair_of]
-        super().__init__(OnlineEntities(given, None, given.num_rows), places, (), {name: table[name] for name in pair_of})
+        outputs = Outputs([Place(name, name, None, 0, type_text(table[name].type)) for name in pair_of])
+        super().__init__(OnlineEntities(given, None, given.num_rows), outputs, (), {name: table[name] for name in pair_of})
         self._pair_of, self._details = pair_of, details
 
     @property

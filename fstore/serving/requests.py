@@ -72,7 +72,7 @@ class BatchOptions(Asked, frozen=True, kw_only=True):
 class BatchRequest(BatchOptions, frozen=True, kw_only=True):
     """A read of the newest values in JSON."""
 
-    entities: Entities
+    entity_rows: Entities
     types: dict[str, str] = {}
 
 

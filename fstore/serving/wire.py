@@ -73,10 +73,12 @@ def historical_request(
     return _sent(HISTORICAL, options, read_entity_rows(entity_rows))
 
 
-def batch_request(entities: EntityRows, features: Sequence[Wanted] | None, service: str | None, *, full_names: bool) -> Sent:
+def batch_request(
+    entity_rows: EntityRows, features: Sequence[Wanted] | None, service: str | None, *, full_names: bool
+) -> Sent:
     """Return a read of the newest values as it is sent."""
     options = BatchOptions(features=_texts(features), service=service, full_names=full_names)
-    return _sent(BATCH, options, read_entity_rows(entities))
+    return _sent(BATCH, options, read_entity_rows(entity_rows))
 
 
 def read_answer(status: int, headers: Mapping[str, str], body: bytes, where: str) -> bytes:

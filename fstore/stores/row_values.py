@@ -114,7 +114,8 @@ class RowValues:
 
     def __init__(self, reader: RowReader, rows: list[bytes], fixed: bytes) -> None:
         """Decode nothing yet; ``fixed`` are the fixed parts of the rows, one after the other."""
-        self._reader, self._rows, self._fixed = reader, rows, fixed
+        self._reader, self._rows = reader, rows
+        self._fixed = fixed or bytes(reader.size)  # numpy looks at a row's fields even where there is no row
         self._nulls: Mask | None = None
         self._parts: tuple[npt.NDArray[np.void], dict[int, pa.Array]] | None = None
 
@@ -127,7 +128,7 @@ class RowValues:
 
     def header_bytes(self, place: int) -> bytes:
         """Return the byte at a place of every row's header."""
-        return self._fixed[place :: self._reader.size]
+        return self._fixed[place :: self._reader.size][: len(self._rows)]
 
     @property
     def nulls(self) -> Mask:

@@ -81,6 +81,7 @@ def serving(settings: Settings, *, wait: bool = True, **options: object) -> Iter
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            sys.stderr.write(server.log())  # shown with a test that failed
 
 
 def environment(settings: Settings, serve: Mapping[str, object]) -> dict[str, str]:
