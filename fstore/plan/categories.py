@@ -35,7 +35,8 @@ _FEW = 16
 class _Cells(NamedTuple):
     """CTEs that end in ``cell``, a row per group and sub-key; what groups it, and the joins that give keys and interval.
 
-    The joins drop no row, and are outer joins so that DuckDB knows: it then holds what is small, not the lists.
+    The joins drop no row, and are outer joins so that DuckDB knows. They hold what is small: if the lists were held instead,
+    one thread would make all features.
     """
 
     cte: str
@@ -78,7 +79,7 @@ class Gathered:
     def _by_frames(self, sql: str) -> _Cells:
         columns = ", ".join(ref.column for ref in self.refs.values())
         cte = f"cell AS (\n  SELECT k0 AS k, k1 AS number, interval_end, {columns}\n  FROM (\n{sql}\n)\n)"
-        return _Cells(cte, ["k", "interval_end"], "\nLEFT JOIN key USING (k)")
+        return _Cells(cte, ["k", "interval_end"], self._key_join())
 
     def _by_changes(self) -> _Cells:
         timeline = Timeline(OWN, [feature.span for feature in self.features])
@@ -104,7 +105,13 @@ moving AS MATERIALIZED (
 ),
 {timeline.held(["k", "pack"], changes, lanes.TYPE)},
 {lanes.unpacked_cells([ref.column for ref in self.refs.values()])}"""
-        return _Cells(cte, ["k", "position"], "\nLEFT JOIN stop USING (position)\nLEFT JOIN key USING (k)")
+        return _Cells(cte, ["k", "position"], "\nLEFT JOIN stop USING (position)" + self._key_join())
+
+    def _key_join(self) -> str:
+        """Return the join that gives keys, through one list of them: DuckDB takes ``key`` to be as large as the tiles."""
+        entry = ", ".join(f"'{column}': {column}" for column in ["k", *self.keys])
+        listed = f"SELECT list({{{entry}}}) AS entries FROM key"
+        return f"\nLEFT JOIN (\n  SELECT unnest(entries, max_depth := 2) FROM ({listed})\n) USING (k)"
 
     @staticmethod
     def _same_entry(timeline: Timeline, number: int) -> int:

@@ -84,7 +84,7 @@ SELECT
   sqrt(CASE WHEN CAST(s9.n AS DOUBLE) > 1 THEN s9.m2 / (CAST(s9.n AS DOUBLE) - 1) END) AS "raw delay_deviation_30d",
   CASE WHEN CAST(s9.n AS DOUBLE) > 1 THEN s9.m2 / (CAST(s9.n AS DOUBLE) - 1) END AS "raw delay_variance_30d",
   CASE WHEN CAST(s9.n AS DOUBLE) > 2 AND s9.m2 <> 0 THEN CAST(s9.n AS DOUBLE) * sqrt(CAST(s9.n AS DOUBLE) - 1) / (CAST(s9.n AS DOUBLE) - 2) * (s9.m3 / s9.m2 / sqrt(s9.m2)) END AS "raw delay_skew_30d",
-  coalesce((s10 * pow(2.0, -(((((epoch_us(interval_end) - 86400000000) % 21600000000000 + 21600000000000) % 21600000000000) + 0) + 21600000000000 * ((((epoch_us(interval_end) - 86400000000) % 43200000000000 + 43200000000000) % 43200000000000) // 21600000000000)) / 43200000000.0)) + (s11 * pow(2.0, -(((((epoch_us(interval_end) - 86400000000) % 21600000000000 + 21600000000000) % 21600000000000) + 0) + 21600000000000 * (1 - ((((epoch_us(interval_end) - 86400000000) % 43200000000000 + 43200000000000) % 43200000000000) // 21600000000000))) / 43200000000.0)), (s10 * pow(2.0, -(((((epoch_us(interval_end) - 86400000000) % 21600000000000 + 21600000000000) % 21600000000000) + 0) + 21600000000000 * ((((epoch_us(interval_end) - 86400000000) % 43200000000000 + 43200000000000) % 43200000000000) // 21600000000000)) / 43200000000.0)), (s11 * pow(2.0, -(((((epoch_us(interval_end) - 86400000000) % 21600000000000 + 21600000000000) % 21600000000000) + 0) + 21600000000000 * (1 - ((((epoch_us(interval_end) - 86400000000) % 43200000000000 + 43200000000000) % 43200000000000) // 21600000000000))) / 43200000000.0))) AS "raw recent_delay_7d",
+  coalesce(s10 + s11, s10, s11) AS "raw recent_delay_7d",
   s12 AS "raw first_carrier_1d",
   CASE WHEN s14 > 0 THEN s13[:least(s14, 3)] END AS "raw last_carriers_1d",
   CASE WHEN s16 > 0 THEN s15[:least(s16, 3)] END AS "raw first_carriers_1d"
@@ -134,7 +134,8 @@ frame AS (
     CAST(stop.position - edge1.position AS INTEGER) AS before1,
     CAST(stop.position - edge2.position AS INTEGER) AS before2,
     CAST(stop.position - edge3.position AS INTEGER) AS before3,
-    CAST(stop.position - edge4.position AS INTEGER) AS before4
+    CAST(stop.position - edge4.position AS INTEGER) AS before4,
+    min(epoch_us(interval_end)) OVER () AS first_end
   FROM intervals
   JOIN boundary stop ON stop.instant = epoch_us(interval_end)
   JOIN boundary edge1 ON edge1.instant = stop.instant - 86400000000
@@ -182,13 +183,13 @@ tile AS MATERIALIZED (
     sum(len(t_last_k_915cae88ca11a85f)) AS t_last_k_915cae88ca11a85f_len,
     sum(len(t_first_k_f253abe49738bfa8)) AS t_first_k_f253abe49738bfa8_len,
     CAST(combine_aggr(CASE WHEN t_moments_5ff077926e346889.n > 0 THEN to_aggregate_state(struct_pack(n := t_moments_5ff077926e346889.n, mean := (coalesce(t_moments_5ff077926e346889.c, 0) - coalesce("centre t_moments_5ff077926e346889", 0)) + t_moments_5ff077926e346889.mean, m2 := t_moments_5ff077926e346889.m2, m3 := t_moments_5ff077926e346889.m3), 'skewness', ['DOUBLE']) END) AS STRUCT(n UBIGINT, mean DOUBLE, m2 DOUBLE, m3 DOUBLE)) AS t_moments_5ff077926e346889,
-    sum(t_decayed_d98b297ac57b25da * pow(2.0, (((epoch_us(event_timestamp) - 86400000000) % 21600000000000 + 21600000000000) % 21600000000000) / 43200000000.0) * CASE WHEN (((epoch_us(event_timestamp) - 86400000000) % 43200000000000 + 43200000000000) % 43200000000000) < 21600000000000 THEN 1 END) AS t_decayed_d98b297ac57b25da_even,
-    sum(t_decayed_d98b297ac57b25da * pow(2.0, (((epoch_us(event_timestamp) - 86400000000) % 21600000000000 + 21600000000000) % 21600000000000) / 43200000000.0) * CASE WHEN (((epoch_us(event_timestamp) - 86400000000) % 43200000000000 + 43200000000000) % 43200000000000) >= 21600000000000 THEN 1 END) AS t_decayed_d98b297ac57b25da_odd,
+    sum(t_decayed_d98b297ac57b25da * pow(2.0, (epoch_us(event_timestamp) - first_end - greatest(0, (epoch_us(event_timestamp) - first_end - 1) // 21600000000000) * 21600000000000) / 43200000000.0) * CASE WHEN greatest(0, (epoch_us(event_timestamp) - first_end - 1) // 21600000000000) % 2 = 0 THEN 1 END) AS t_decayed_d98b297ac57b25da_even,
+    sum(t_decayed_d98b297ac57b25da * pow(2.0, (epoch_us(event_timestamp) - first_end - greatest(0, (epoch_us(event_timestamp) - first_end - 1) // 21600000000000) * 21600000000000) / 43200000000.0) * CASE WHEN greatest(0, (epoch_us(event_timestamp) - first_end - 1) // 21600000000000) % 2 = 1 THEN 1 END) AS t_decayed_d98b297ac57b25da_odd,
     arg_min(t_first_096cbac94d8721e2, tile_start) AS t_first_096cbac94d8721e2,
     max(CASE WHEN len(t_last_k_915cae88ca11a85f) > 0 THEN epoch_us(tile_start) END) AS t_last_k_915cae88ca11a85f_tile,
     min(CASE WHEN len(t_first_k_f253abe49738bfa8) > 0 THEN epoch_us(tile_start) END) AS t_first_k_f253abe49738bfa8_tile
   FROM (
-    SELECT *, (instant - (SELECT origin FROM step)) // (SELECT length FROM step) AS at_step
+    SELECT *, (instant - (SELECT origin FROM step)) // (SELECT length FROM step) AS at_step, (SELECT min(first_end) FROM frame) AS first_end
     FROM (SELECT *, greatest(epoch_us(tile_start), (SELECT min(instant) FROM boundary)) AS instant FROM (SELECT * FROM own JOIN (SELECT k0, any_value(CASE WHEN "t_moments_5ff077926e346889".n > 0 AND isfinite("t_moments_5ff077926e346889".mean) THEN coalesce("t_moments_5ff077926e346889".c, 0) + "t_moments_5ff077926e346889".mean END) AS "centre t_moments_5ff077926e346889" FROM own GROUP BY k0) USING (k0)))
   )
   LEFT JOIN lookup ON step_number = at_step AND instant >= from_instant AND instant < to_instant
@@ -228,8 +229,8 @@ bound AS (
     coalesce(CAST(before3 AS BIGINT), 0) AS first2,
     coalesce(CAST(before3 AS BIGINT), 0) + 1 AS until3,
     coalesce(CAST(before4 AS BIGINT), 0) AS first3,
-    coalesce(CASE WHEN ((((epoch_us(interval_end)) - 86400000000) % 43200000000000 + 43200000000000) % 43200000000000) < 21600000000000 OR (((epoch_us(interval_end) - 604800000000) % 43200000000000 + 43200000000000) % 43200000000000) < 21600000000000 THEN CAST(before2 AS BIGINT) END, 0) AS first4,
-    coalesce(CASE WHEN ((((epoch_us(interval_end)) - 86400000000) % 43200000000000 + 43200000000000) % 43200000000000) >= 21600000000000 OR (((epoch_us(interval_end) - 604800000000) % 43200000000000 + 43200000000000) % 43200000000000) >= 21600000000000 THEN CAST(before2 AS BIGINT) END, 0) AS first5
+    coalesce(CAST(before2 AS BIGINT), 0) AS first4,
+    coalesce(CASE WHEN greatest(0, ((epoch_us(interval_end)) - first_end - 1) // 21600000000000) % 2 = 1 OR greatest(0, (((epoch_us(interval_end) - 604800000000) + 86400000000) - first_end - 1) // 21600000000000) % 2 = 1 THEN CAST(before2 AS BIGINT) END, 0) AS first5
   FROM boundary
   LEFT JOIN frame USING (position)
 ),
@@ -244,7 +245,6 @@ windowed AS (
     sum(packed_t_histogram_9ce9f74a98ce4438_2) OVER w2 AS packed_t_histogram_9ce9f74a98ce4438_2_w2,
     CAST(combine_aggr(to_aggregate_state(t_moments_5ff077926e346889, 'skewness', ['DOUBLE'])) OVER w2 AS STRUCT(n UBIGINT, mean DOUBLE, m2 DOUBLE, m3 DOUBLE)) AS t_moments_5ff077926e346889_w2,
     sum(t_decayed_d98b297ac57b25da_even) OVER w4 AS t_decayed_d98b297ac57b25da_even_w4,
-    sum(t_decayed_d98b297ac57b25da_odd) OVER w5 AS t_decayed_d98b297ac57b25da_odd_w5,
     first_value(t_first_096cbac94d8721e2 IGNORE NULLS) OVER w1 AS t_first_096cbac94d8721e2_w1,
     max(t_last_k_915cae88ca11a85f_tile) OVER w0 AS t_last_k_915cae88ca11a85f_tile_w0,
     sum(packed_t_last_k_915cae88ca11a85f_len) OVER w1 AS packed_t_last_k_915cae88ca11a85f_len_w1,
@@ -256,7 +256,17 @@ windowed AS (
     w1 AS (PARTITION BY k, run ORDER BY position ROWS BETWEEN first1 PRECEDING AND 1 PRECEDING),
     w2 AS (PARTITION BY k, run ORDER BY position ROWS BETWEEN first2 PRECEDING AND 1 PRECEDING),
     w3 AS (PARTITION BY k, run ORDER BY position ROWS BETWEEN first3 PRECEDING AND until3 PRECEDING),
-    w4 AS (PARTITION BY k, run ORDER BY position ROWS BETWEEN first4 PRECEDING AND 1 PRECEDING),
+    w4 AS (PARTITION BY k, run ORDER BY position ROWS BETWEEN first4 PRECEDING AND 1 PRECEDING)
+),
+seldom AS (
+  SELECT
+    k,
+    position,
+    sum(t_decayed_d98b297ac57b25da_odd) OVER w5 AS t_decayed_d98b297ac57b25da_odd_w5
+  FROM cell
+  LEFT JOIN bound USING (position)
+  WHERE position >= (SELECT min(position - greatest(first5)) FROM bound WHERE greatest(first5) > 0)
+  WINDOW
     w5 AS (PARTITION BY k, run ORDER BY position ROWS BETWEEN first5 PRECEDING AND 1 PRECEDING)
 )
 SELECT
@@ -272,15 +282,16 @@ SELECT
   (packed_t_histogram_9ce9f74a98ce4438_2_w2 >> 42) & 4398046511103 AS s7,
   (packed_t_histogram_9ce9f74a98ce4438_2_w2 >> 84) & 4398046511103 AS s8,
   t_moments_5ff077926e346889_w2 AS s9,
-  t_decayed_d98b297ac57b25da_even_w4 AS s10,
-  t_decayed_d98b297ac57b25da_odd_w5 AS s11,
+  t_decayed_d98b297ac57b25da_even_w4 * weight0 AS s10,
+  t_decayed_d98b297ac57b25da_odd_w5 * weight1 AS s11,
   t_first_096cbac94d8721e2_w1 AS s12,
   t_last_k_915cae88ca11a85f_tile_w0 AS s13,
   (packed_t_last_k_915cae88ca11a85f_len_w1 >> 0) & 4398046511103 AS s14,
   t_first_k_f253abe49738bfa8_tile_w1 AS s15,
   (packed_t_last_k_915cae88ca11a85f_len_w1 >> 42) & 4398046511103 AS s16
 FROM windowed
-JOIN frame USING (position)
+LEFT JOIN seldom USING (k, position)
+JOIN (SELECT *, pow(2.0, -(epoch_us(interval_end) - first_end - (greatest(0, ((epoch_us(interval_end) - 0) - first_end - 1) // 21600000000000) - greatest(0, ((epoch_us(interval_end) - 0) - first_end - 1) // 21600000000000) % 2) * 21600000000000) / 43200000000.0) AS weight0, pow(2.0, -(epoch_us(interval_end) - first_end - (greatest(0, ((epoch_us(interval_end) - 0) - first_end - 1) // 21600000000000) - 1 + greatest(0, ((epoch_us(interval_end) - 0) - first_end - 1) // 21600000000000) % 2) * 21600000000000) / 43200000000.0) AS weight1 FROM frame) AS frame USING (position)
 JOIN key USING (k)
 WHERE packed_t_count_25ff0b8485121160_w0 IS NOT NULL
 ),
@@ -484,7 +495,9 @@ FROM (
   FROM (SELECT * FROM cell ORDER BY k, interval_end)
   GROUP BY k, interval_end
 )
-LEFT JOIN key USING (k)
+LEFT JOIN (
+  SELECT unnest(entries, max_depth := 2) FROM (SELECT list({'k': k, 'k0': k0}) AS entries FROM key)
+) USING (k)
 CROSS JOIN (SELECT list(sub ORDER BY number) AS names FROM sub_key)
 )
 ) USING (k0, interval_end)
@@ -663,7 +676,9 @@ FROM (
   GROUP BY k, position
 )
 LEFT JOIN stop USING (position)
-LEFT JOIN key USING (k)
+LEFT JOIN (
+  SELECT unnest(entries, max_depth := 2) FROM (SELECT list({'k': k, 'k0': k0}) AS entries FROM key)
+) USING (k)
 CROSS JOIN (SELECT list(sub ORDER BY number) AS names FROM sub_key)
 ) USING (k0, interval_end)
 )
@@ -914,7 +929,7 @@ SELECT
   sqrt(CASE WHEN CAST(s9.n AS DOUBLE) > 1 THEN s9.m2 / (CAST(s9.n AS DOUBLE) - 1) END) AS "raw delay_deviation_30d",
   CASE WHEN CAST(s9.n AS DOUBLE) > 1 THEN s9.m2 / (CAST(s9.n AS DOUBLE) - 1) END AS "raw delay_variance_30d",
   CASE WHEN CAST(s9.n AS DOUBLE) > 2 AND s9.m2 <> 0 THEN CAST(s9.n AS DOUBLE) * sqrt(CAST(s9.n AS DOUBLE) - 1) / (CAST(s9.n AS DOUBLE) - 2) * (s9.m3 / s9.m2 / sqrt(s9.m2)) END AS "raw delay_skew_30d",
-  coalesce((s10 * pow(2.0, -(((((epoch_us(interval_end) - 86400000000) % 21600000000000 + 21600000000000) % 21600000000000) + 0) + 21600000000000 * ((((epoch_us(interval_end) - 86400000000) % 43200000000000 + 43200000000000) % 43200000000000) // 21600000000000)) / 43200000000.0)) + (s11 * pow(2.0, -(((((epoch_us(interval_end) - 86400000000) % 21600000000000 + 21600000000000) % 21600000000000) + 0) + 21600000000000 * (1 - ((((epoch_us(interval_end) - 86400000000) % 43200000000000 + 43200000000000) % 43200000000000) // 21600000000000))) / 43200000000.0)), (s10 * pow(2.0, -(((((epoch_us(interval_end) - 86400000000) % 21600000000000 + 21600000000000) % 21600000000000) + 0) + 21600000000000 * ((((epoch_us(interval_end) - 86400000000) % 43200000000000 + 43200000000000) % 43200000000000) // 21600000000000)) / 43200000000.0)), (s11 * pow(2.0, -(((((epoch_us(interval_end) - 86400000000) % 21600000000000 + 21600000000000) % 21600000000000) + 0) + 21600000000000 * (1 - ((((epoch_us(interval_end) - 86400000000) % 43200000000000 + 43200000000000) % 43200000000000) // 21600000000000))) / 43200000000.0))) AS "raw recent_delay_7d",
+  coalesce(s10 + s11, s10, s11) AS "raw recent_delay_7d",
   s12 AS "raw first_carrier_1d",
   CASE WHEN s14 > 0 THEN s13[:least(s14, 3)] END AS "raw last_carriers_1d",
   CASE WHEN s16 > 0 THEN s15[:least(s16, 3)] END AS "raw first_carriers_1d"
@@ -956,8 +971,8 @@ SELECT
   sum(t_histogram_9ce9f74a98ce4438[3]) FILTER (instant >= end_instant - 2592000000000 AND instant < end_instant) AS s7,
   sum(t_histogram_9ce9f74a98ce4438[4]) FILTER (instant >= end_instant - 2592000000000 AND instant < end_instant) AS s8,
   CAST(combine_aggr(CASE WHEN t_moments_5ff077926e346889.n > 0 THEN to_aggregate_state(struct_pack(n := t_moments_5ff077926e346889.n, mean := (coalesce(t_moments_5ff077926e346889.c, 0) - coalesce("centre t_moments_5ff077926e346889", 0)) + t_moments_5ff077926e346889.mean, m2 := t_moments_5ff077926e346889.m2, m3 := t_moments_5ff077926e346889.m3), 'skewness', ['DOUBLE']) END) FILTER (instant >= end_instant - 2592000000000 AND instant < end_instant) AS STRUCT(n UBIGINT, mean DOUBLE, m2 DOUBLE, m3 DOUBLE)) AS s9,
-  sum(t_decayed_d98b297ac57b25da * pow(2.0, (((epoch_us(event_timestamp) - 86400000000) % 21600000000000 + 21600000000000) % 21600000000000) / 43200000000.0) * CASE WHEN (((epoch_us(event_timestamp) - 86400000000) % 43200000000000 + 43200000000000) % 43200000000000) < 21600000000000 THEN 1 END) FILTER (instant >= end_instant - 604800000000 AND instant < end_instant) AS s10,
-  sum(t_decayed_d98b297ac57b25da * pow(2.0, (((epoch_us(event_timestamp) - 86400000000) % 21600000000000 + 21600000000000) % 21600000000000) / 43200000000.0) * CASE WHEN (((epoch_us(event_timestamp) - 86400000000) % 43200000000000 + 43200000000000) % 43200000000000) >= 21600000000000 THEN 1 END) FILTER (instant >= end_instant - 604800000000 AND instant < end_instant) AS s11,
+  sum(t_decayed_d98b297ac57b25da * pow(2.0, (epoch_us(event_timestamp) - first_end - greatest(0, (epoch_us(event_timestamp) - first_end - 1) // 21600000000000) * 21600000000000) / 43200000000.0) * CASE WHEN greatest(0, (epoch_us(event_timestamp) - first_end - 1) // 21600000000000) % 2 = 0 THEN 1 END) FILTER (instant >= end_instant - 604800000000 AND instant < end_instant) * pow(2.0, -(epoch_us(interval_end) - epoch_us(interval_end) - (greatest(0, ((epoch_us(interval_end) - 0) - epoch_us(interval_end) - 1) // 21600000000000) - greatest(0, ((epoch_us(interval_end) - 0) - epoch_us(interval_end) - 1) // 21600000000000) % 2) * 21600000000000) / 43200000000.0) AS s10,
+  sum(t_decayed_d98b297ac57b25da * pow(2.0, (epoch_us(event_timestamp) - first_end - greatest(0, (epoch_us(event_timestamp) - first_end - 1) // 21600000000000) * 21600000000000) / 43200000000.0) * CASE WHEN greatest(0, (epoch_us(event_timestamp) - first_end - 1) // 21600000000000) % 2 = 1 THEN 1 END) FILTER (instant >= end_instant - 604800000000 AND instant < end_instant) * pow(2.0, -(epoch_us(interval_end) - epoch_us(interval_end) - (greatest(0, ((epoch_us(interval_end) - 0) - epoch_us(interval_end) - 1) // 21600000000000) - 1 + greatest(0, ((epoch_us(interval_end) - 0) - epoch_us(interval_end) - 1) // 21600000000000) % 2) * 21600000000000) / 43200000000.0) AS s11,
   arg_min(t_first_096cbac94d8721e2, tile_start) FILTER (instant >= end_instant - 86400000000 AND instant < end_instant) AS s12,
   max(CASE WHEN len(t_last_k_915cae88ca11a85f) > 0 THEN epoch_us(tile_start) END) AS s13,
   sum(len(t_last_k_915cae88ca11a85f)) FILTER (instant >= end_instant - 86400000000 AND instant < end_instant) AS s14,
@@ -967,7 +982,7 @@ FROM (
   SELECT *, epoch_us(tile_start) AS instant
   FROM (SELECT * FROM own JOIN (SELECT k0, any_value(CASE WHEN "t_moments_5ff077926e346889".n > 0 AND isfinite("t_moments_5ff077926e346889".mean) THEN coalesce("t_moments_5ff077926e346889".c, 0) + "t_moments_5ff077926e346889".mean END) AS "centre t_moments_5ff077926e346889" FROM own GROUP BY k0) USING (k0))
 )
-CROSS JOIN (SELECT interval_end, epoch_us(interval_end) AS end_instant FROM intervals)
+CROSS JOIN (SELECT interval_end, epoch_us(interval_end) AS end_instant, epoch_us(interval_end) AS first_end FROM intervals)
 WHERE instant < end_instant
 GROUP BY k0, interval_end
 ),
@@ -1043,7 +1058,9 @@ FROM (
   FROM (SELECT * FROM cell ORDER BY k, interval_end)
   GROUP BY k, interval_end
 )
-LEFT JOIN key USING (k)
+LEFT JOIN (
+  SELECT unnest(entries, max_depth := 2) FROM (SELECT list({'k': k, 'k0': k0}) AS entries FROM key)
+) USING (k)
 CROSS JOIN (SELECT list(sub ORDER BY number) AS names FROM sub_key)
 )
 ) USING (k0, interval_end)
@@ -1113,7 +1130,9 @@ FROM (
   FROM (SELECT * FROM cell ORDER BY k, interval_end)
   GROUP BY k, interval_end
 )
-LEFT JOIN key USING (k)
+LEFT JOIN (
+  SELECT unnest(entries, max_depth := 2) FROM (SELECT list({'k': k, 'k0': k0}) AS entries FROM key)
+) USING (k)
 CROSS JOIN (SELECT list(sub ORDER BY number) AS names FROM sub_key)
 ) USING (k0, interval_end)
 )
@@ -1208,7 +1227,7 @@ SELECT
   CAST([count(*) FILTER (CAST("arr_delay" AS DOUBLE) < CAST(0.0 AS DOUBLE)), count(*) FILTER (CAST("arr_delay" AS DOUBLE) >= CAST(0.0 AS DOUBLE) AND CAST("arr_delay" AS DOUBLE) < CAST(15.0 AS DOUBLE)), count(*) FILTER (CAST("arr_delay" AS DOUBLE) >= CAST(15.0 AS DOUBLE) AND CAST("arr_delay" AS DOUBLE) < CAST(60.0 AS DOUBLE)), count(*) FILTER (CAST("arr_delay" AS DOUBLE) >= CAST(60.0 AS DOUBLE))] AS BIGINT[]) AS "t_histogram_9ce9f74a98ce4438",
   CAST(CAST(skewness(CAST(("arr_delay") AS DOUBLE)) EXPORT_STATE AS STRUCT(n UBIGINT, mean DOUBLE, m2 DOUBLE, m3 DOUBLE, c DOUBLE)) AS STRUCT(n UBIGINT, mean DOUBLE, m2 DOUBLE, m3 DOUBLE, c DOUBLE)) AS "t_moments_5ff077926e346889",
   CAST(sum(CAST(GREATEST("arr_delay", 0) AS DOUBLE) * pow(2.0, -(__tile_to - epoch_us("recorded_at")) / 43200000000.0)) AS DOUBLE) AS "t_decayed_d98b297ac57b25da",
-  CAST(arg_max(("carrier"), create_sort_key(-epoch_us("recorded_at"), 'ASC NULLS FIRST', "flight", 'DESC NULLS FIRST', ("carrier"), 'ASC NULLS FIRST')) FILTER (("carrier") IS NOT NULL) AS VARCHAR) AS "t_first_096cbac94d8721e2",
+  CAST(arg_max(("carrier"), create_sort_key(-epoch_us("recorded_at"), 'ASC NULLS FIRST', "flight", 'DESC NULLS FIRST', ("carrier"), 'ASC NULLS FIRST')) AS VARCHAR) AS "t_first_096cbac94d8721e2",
   CAST(CASE WHEN len(list_filter(list_zip(max(epoch_us("recorded_at"), 4) FILTER (("carrier") IS NOT NULL), max(epoch_us("recorded_at"), 4) FILTER (("carrier") IS NOT NULL)[2:], arg_max(("carrier"), epoch_us("recorded_at"), 4) FILTER (("carrier") IS NOT NULL), arg_max(("carrier"), epoch_us("recorded_at"), 4) FILTER (("carrier") IS NOT NULL)[2:]), lambda p, i: p[1] = p[2] AND (i = 3 OR p[3] IS DISTINCT FROM p[4]))) > 0 THEN list_resize(arg_max(("carrier"), epoch_us("recorded_at"), 4) FILTER (("carrier") IS NOT NULL), 4) ELSE arg_max(("carrier"), epoch_us("recorded_at"), 4) FILTER (("carrier") IS NOT NULL)[:3] END AS VARCHAR[]) AS "t_last_k_915cae88ca11a85f",
   CAST(CASE WHEN len(list_filter(list_zip(min(epoch_us("recorded_at"), 4) FILTER (("carrier") IS NOT NULL), min(epoch_us("recorded_at"), 4) FILTER (("carrier") IS NOT NULL)[2:], arg_min(("carrier"), epoch_us("recorded_at"), 4) FILTER (("carrier") IS NOT NULL), arg_min(("carrier"), epoch_us("recorded_at"), 4) FILTER (("carrier") IS NOT NULL)[2:]), lambda p, i: p[1] = p[2] AND (i = 3 OR p[3] IS DISTINCT FROM p[4]))) > 0 THEN list_resize(arg_min(("carrier"), epoch_us("recorded_at"), 4) FILTER (("carrier") IS NOT NULL), 4) ELSE arg_min(("carrier"), epoch_us("recorded_at"), 4) FILTER (("carrier") IS NOT NULL)[:3] END AS VARCHAR[]) AS "t_first_k_f253abe49738bfa8"
 FROM (SELECT *, (epoch_us("recorded_at") + 4611685968000000000) // 86400000000 - 53375995 AS __tile, ((epoch_us("recorded_at") + 4611685968000000000) // 86400000000 - 53375995 + 1) * 86400000000 AS __tile_to FROM events)
