@@ -1,7 +1,7 @@
--- Hand-written: day tiles, a dense grid, and the first and last tile of each frame.
+-- Hand-written: day tiles, a dense grid, and the first and last tile of each frame. Ties of time go to the greatest amount.
 WITH tile AS (
   SELECT user_id, epoch_us(event_time) // 86400000000 AS day, count(*) AS events,
-    arg_min(amount, event_time) AS oldest, arg_max(amount, event_time) AS newest
+    arg_max(amount, {t: -epoch_us(event_time), v: amount}) AS oldest, arg_max(amount, {t: epoch_us(event_time), v: amount}) AS newest
   FROM events
   GROUP BY ALL
 ),
