@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import msgspec
 import pyarrow as pa
@@ -11,13 +13,15 @@ import pytest
 from fstore.backends import Backends
 from fstore.failpoints import arm, at_hit, disarm, fail
 from fstore.registry.overlays import NEXT
+from fstore.registry.records import OnlineWork
+from fstore.runtime.delivery import apply_work
 from fstore.runtime.retention import sweep_online, sweep_superseded
 from fstore.runtime.runner import run_step
 from fstore.stores.encoding import RowCodec
 from fstore.stores.online import OnlineView
 from fstore.types import Column
-from tests.projects import SmallProject
-from tests.runtime.conftest import ORDERS, write_orders
+from tests.projects import SmallProject, utc
+from tests.runtime.conftest import ORDERS, laid_out, write_orders
 
 
 def rows_of(project: SmallProject, view: str, generation: int = 1) -> dict[str, bytes | None]:
@@ -84,3 +88,52 @@ def publish_into(project: SmallProject, over: Backends) -> None:
     """Publish an overlay's view as a run does."""
     step = msgspec.structs.replace(project.step("order_events"), fingerprint="other")
     run_step(over, step, project.intervals("order_events", "2026-01-01", "2026-01-05"), "dev-run")
+
+
+EXPIRING = """
+    from fstore import FeatureView, feature
+
+    from .shop import orders, user
+
+
+    class Paid(FeatureView):
+        '''What was paid last, for two days.'''
+
+        entity, schedule, start, ttl = user, "@daily", "2026-01-01", "2d"
+        inputs = {"o": orders.window("1d")}
+        sql = "SELECT user_id, ordered_at AS event_timestamp, amount AS paid FROM o WHERE user_id IS NOT NULL"
+        paid = feature("float64")
+"""
+
+
+@pytest.fixture(params=["lmdb", pytest.param("redis", marks=pytest.mark.integration)])
+def expiring(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SmallProject]:
+    """A project with an event view that has a ttl: the newest event of a is of January 2 at 0:00, of b of January 4."""
+    urls = {"online_url": request.getfixturevalue("redis_database")} if request.param == "redis" else {}
+    for project in laid_out(SmallProject(tmp_path / "small", **urls)):
+        project.define("payments", EXPIRING)
+        project.run("paid", "2026-01-01", "2026-01-06")
+        yield project
+
+
+@pytest.mark.parametrize(("late", "left"), [(timedelta(0), {"a", "b"}), (timedelta(microseconds=1), {"b"})])
+def test_rows_of_event_views_go_when_ttl_is_over_and_not_before(
+    expiring: SmallProject, late: timedelta, left: set[str]
+) -> None:
+    before, expires = rows_of(expiring, "paid"), utc("2026-01-04T00:00")  # of a: two days after its event
+    assert None not in before.values()
+    assert sweep_online(expiring.backends, expires + late) == len(before) - len(left)
+    assert rows_of(expiring, "paid") == {user: row if user in left else None for user, row in before.items()}
+
+
+def test_an_expired_row_comes_back_with_a_publication_and_not_with_a_late_write(expiring: SmallProject) -> None:
+    ledger, first = expiring.backends.registry.ledger, rows_of(expiring, "paid")
+    (publication,) = ledger.publications("paid")
+    assert sweep_online(expiring.backends, utc("2026-01-05T12:00")) == 1
+    apply_work(expiring.backends, OnlineWork.of("paid", 1, publication))
+    assert rows_of(expiring, "paid")["a"] is None
+    expiring.run("paid", "2026-01-02", "2026-01-03", "again")  # the day that has the event
+    again = rows_of(expiring, "paid")["a"]
+    assert again is not None
+    assert first["a"] is not None
+    assert again[8:] == first["a"][8:], "the same row, of a higher sequence"
