@@ -29,6 +29,7 @@ PARTS: dict[str, str] = {
 """Every part by name: the module that has its ``run(options) -> (scenarios, violations)``. Imported when it is run."""
 
 LONG_PARTS: dict[str, str] = {
+    "network": "tests.chaos.network",
     "syscalls": "tests.chaos.syscalls",
     "airflow": "tests.chaos.airflow",
 }

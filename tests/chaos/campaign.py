@@ -8,7 +8,6 @@ piece of work reaches is a violation: of the harness, or of a failpoint that gua
 from __future__ import annotations
 
 import contextlib
-import functools
 import gc
 import os
 import pickle
@@ -22,10 +21,10 @@ from itertools import product
 import pyarrow as pa
 
 from fstore.failpoints import FAILPOINTS
-from fstore.registry import database
 from scripts.servers import postgres_server, redis_server
 from tests.chaos.kills import Hits, Outcome, calibrate, run_scenario
 from tests.chaos.options import Options
+from tests.chaos.warm import warm
 from tests.chaos.world import Stores, World, shared_place
 
 PART = "kills"
@@ -43,15 +42,17 @@ def run(options: Options) -> tuple[int, int]:
     with _stores(options) as combinations:
         total = options.scenarios or (LONG_SCENARIOS if options.long else SHORT_SCENARIOS)
         share = -(-total // len(combinations))
-        scenarios = violations = zombies = 0
+        violations, every = 0, list[Outcome]()
         for stores in combinations:
             outcomes, broken = _run_on(stores, share, options)
-            scenarios, violations = scenarios + len(outcomes), violations + broken
-            zombies += sum(outcome.zombie is not None for outcome in outcomes)
+            every, violations = every + outcomes, violations + broken
+        if len(combinations) > 1:
+            _report("all", every, options)
+        zombies = sum(outcome.zombie is not None for outcome in every)
         if options.long and not options.only and options.scenarios is None and zombies < LONG_ZOMBIES:
             options.violation(PART, "", f"only {zombies} zombies, wanted {LONG_ZOMBIES}")
             violations += 1
-    return scenarios, violations
+    return len(every), violations
 
 
 def chosen(scenarios: int, options: Options) -> list[tuple[str, int]]:
@@ -72,7 +73,7 @@ def _run_on(stores: Stores, share: int, options: Options) -> tuple[list[Outcome]
     with contextlib.ExitStack() as stack:
         stack.callback(lambda: shutil.rmtree(place, ignore_errors=True))
         stack.callback(world.clear)
-        stack.enter_context(_warm_statements())
+        stack.enter_context(warm(place))
         world.prepare()
         hits = calibrate(world)
         never = [name for name in FAILPOINTS if not any(counts[name] for counts in hits.values())]
@@ -81,19 +82,8 @@ def _run_on(stores: Stores, share: int, options: Options) -> tuple[list[Outcome]
         wanted = [(name, seed) for name, seed in chosen(share, options) if name not in never]
         outcomes = list(_deal(world, hits, wanted, options))
     broken = len(never) + sum(bool(outcome.violations) for outcome in outcomes)
-    _report(stores, outcomes, options)
+    _report(stores.label, outcomes, options)
     return outcomes, broken
-
-
-@contextlib.contextmanager
-def _warm_statements() -> Iterator[None]:
-    """Keep one SQLAlchemy engine per URL, so that no scenario compiles statements again; it holds no connection."""
-    made = database.open_engine
-    database.open_engine = functools.cache(made)
-    try:
-        yield
-    finally:
-        database.open_engine = made
 
 
 def _deal(world: World, hits: Hits, wanted: list[tuple[str, int]], options: Options) -> Iterator[Outcome]:
@@ -160,7 +150,7 @@ def _worker(world: World, hits: Hits, wanted: list[tuple[str, int]], number: int
         os._exit(status)
 
 
-def _report(stores: Stores, outcomes: list[Outcome], options: Options) -> None:
+def _report(where: str, outcomes: list[Outcome], options: Options) -> None:
     if options.only:
         return
     counts = Counter(outcome.failpoint for outcome in outcomes)
@@ -168,9 +158,11 @@ def _report(stores: Stores, outcomes: list[Outcome], options: Options) -> None:
     zombies = Counter(outcome.zombie for outcome in outcomes if outcome.zombie)
     rarest = min(FAILPOINTS, key=lambda name: counts[name])
     print(
-        f"{PART} on {stores.label}: {len(outcomes):,} scenarios over {len(FAILPOINTS)} failpoints, at least {counts[rarest]} each "
-        f"({rarest}); {', '.join(f'{count} {action}' for action, count in actions.most_common())}; zombies: "
-        f"{', '.join(f'{count} {how}' for how, count in zombies.most_common()) or 'none'}",
+        f"{PART} on {where}: {len(outcomes):,} scenarios over {len(FAILPOINTS)} failpoints, at least {counts[rarest]} each "
+        f"({rarest}); {', '.join(f'{count} {action}' for action, count in actions.most_common())}; "
+        f"{zombies.total():,} zombies (stopped, then continued: "
+        f"{', '.join(f'{count} {how}' for how, count in zombies.most_common()) or 'none'}), "
+        f"{sum(outcome.overwrites for outcome in outcomes)} overwrites",
         flush=True,
     )
 

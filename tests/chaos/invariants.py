@@ -37,6 +37,12 @@ TOO_LATE = "is published already and cannot be changed"
 """What a zombie is told that would change an attempt that its retry took over and published."""
 
 
+OVERWRITTEN = re.compile(
+    r"published \d+ (over the later|after batch)|went back|has (floor|sequence) .* head| online and .* offline$|^content of"
+)
+"""Statements that say that something older stands where something newer was."""
+
+
 class Log:
     """The rows of the registry that the statements are about, read once."""
 

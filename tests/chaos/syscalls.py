@@ -15,6 +15,7 @@ in threads is traced as well, and counted per thread. A fault that hit another f
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import random
@@ -34,7 +35,8 @@ from fstore.errors import FStoreError
 from tests.chaos.history import History
 from tests.chaos.invariants import check
 from tests.chaos.options import Options
-from tests.chaos.tracing import CALLS, Traced, reason_to_skip, run_traced
+from tests.chaos.tracing import ALL, CALLS, Traced, reason_to_skip, run_traced
+from tests.chaos.warm import warm
 from tests.chaos.work import Work, converge, mark, task, unmark
 from tests.chaos.world import DAYS, World, shared_place
 
@@ -46,6 +48,9 @@ WHOLE_CALLS = ("openat", "unlink", "unlinkat")
 """Calls that also read or that free room: a full disk fails this one call of them at most."""
 
 TRIES = 3
+REPEATED = 5
+"""After every so many calls of a kind, everything is done once more at the end, to see that nothing changes."""
+
 _LINE = re.compile(r"^(\d+)\s+(\w+)\((.*)$")
 _OPENS_TO_WRITE = re.compile(r"O_WRONLY|O_RDWR|O_CREAT|O_TRUNC")
 
@@ -121,12 +126,13 @@ def run_point(world: World, point: Point) -> Outcome:
     try:
         once = point.fault == "ENOSPC" and point.call in WHOLE_CALLS
         fault = FAULTS["EIO"].replace("EIO", "ENOSPC") if once else FAULTS[point.fault]
-        lines, events, status = _run(world, "-e", f"inject={point.call}:{fault.format(point.number)}")
+        traced = ("-s", "0", "-e", f"trace={point.call}", "-e", f"inject={point.call}:{fault.format(point.number)}")
+        lines, events, status = _run(world, traced)
         hit = any("(INJECTED)" in line for line in lines) or status == -signal.SIGKILL
         ended = _ending(events, status)
         path.write_text("".join(json.dumps(event, default=str) + "\n" for event in events), encoding="utf-8")
         violations += _judge(events, status, point)
-        violations += _recover(world, path, ended == "succeeded")
+        violations += _recover(world, path, ended == "succeeded", again=point.number % REPEATED == 0)
     except Exception:  # noqa: BLE001 (whatever it was, it is a violation)
         violations.append("recovering failed:\n" + traceback.format_exc())
     return Outcome(point, ended, hit, violations)
@@ -152,10 +158,10 @@ def _store_calls(world: World, lines: Sequence[str]) -> list[tuple[str, int, str
     return [(call, number, file) for (call, number), file in found.items()]
 
 
-def _run(world: World, *injections: str) -> Traced:
+def _run(world: World, what: Sequence[str] = ALL) -> Traced:
     """Do the work from its beginning in a traced process."""
     world.restore(WORK.state)
-    return run_traced(partial(_try, world), world.place / "trace", injections)
+    return run_traced(partial(_try, world), world.place / "trace", what)
 
 
 def _try(world: World, history: History) -> None:
@@ -197,7 +203,7 @@ def _judge(events: Sequence[dict[str, object]], status: int, point: Point) -> It
             yield f"it failed with {event['error']} (code {event['code']}, retryable {event['retryable']}): {event['text']}"
 
 
-def _recover(world: World, path: Path, succeeded: bool) -> list[str]:
+def _recover(world: World, path: Path, succeeded: bool, *, again: bool) -> list[str]:
     """Look at what the victim left, retry it, do what scheduled runs and the maintenance do, and check everything."""
     history = History(path, "retry")
     mark(history)
@@ -208,7 +214,7 @@ def _recover(world: World, path: Path, succeeded: bool) -> list[str]:
                 found.append("the retry failed")
             if converge(world, backends, (VIEW,)) is None:
                 found.append("it did not converge")
-            return found + check(world, backends, path, {"A"}, (VIEW,))
+            return found + check(world, backends, path, {"A"}, (VIEW,), (VIEW,) if again else None)
     finally:
         unmark()
         history.close()
@@ -240,7 +246,9 @@ def run_points(options: Options, *, sampled: int | None = None) -> Report:
     place = shared_place()
     world = SmallWorld(place / "0")
     worlds: list[World] = [world]
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(lambda: shutil.rmtree(place, ignore_errors=True))
+        stack.enter_context(warm(place))
         world.prepare()
         points = count_points(world)
         chosen = (
@@ -252,8 +260,6 @@ def run_points(options: Options, *, sampled: int | None = None) -> Report:
             worlds.append(_copied(world, place / str(number)))
         outcomes = _in_processes(worlds, chosen, options)
         return Report(outcomes, len(points), len(points) // len(FAULTS))
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
 
 
 def run(options: Options) -> tuple[int, int]:

@@ -28,6 +28,9 @@ CALLS = (
 )  # fmt: skip
 """The calls that can change a file."""
 
+ALL = ("-y", "-s", "8", "-e", f"trace={','.join(CALLS)}")
+"""Options of strace that write every one of them down, with the files that they are about."""
+
 SECONDS = 120
 """How long the work may take; a process that hangs ends with status 124."""
 
@@ -55,8 +58,8 @@ def reason_to_skip() -> str | None:
     return None
 
 
-def run_traced(work: Callable[[History], None], trace: Path, injections: Sequence[str] = ()) -> Traced:
-    """Do work in a traced process, which is given a history to speak to; ``injections`` are options of strace."""
+def run_traced(work: Callable[[History], None], trace: Path, what: Sequence[str] = ALL) -> Traced:
+    """Do work in a traced process, which is given a history to speak to; ``what`` are options of strace."""
     trace.unlink(missing_ok=True)
     said = mmap.mmap(-1, 1 << 20)
     waits, goes = os.pipe()
@@ -66,8 +69,8 @@ def run_traced(work: Callable[[History], None], trace: Path, injections: Sequenc
         os.close(goes)
         _be_traced(work, said, waits, parent)
     os.close(waits)
-    command = ["strace", "-f", "-y", "-s", "8", "-o", str(trace), "-e", f"trace={','.join(CALLS)}", *injections]
-    strace = subprocess.Popen([*command, "-p", str(pid)], stderr=subprocess.PIPE, text=True)
+    command = ["strace", "-f", "-o", str(trace), *what, "-p", str(pid)]
+    strace = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         if "attached" not in (first := strace.stderr.readline() if strace.stderr else ""):
             raise RuntimeError(f"strace could not attach: {first}")

@@ -72,7 +72,8 @@ WORKS = [
     Work("retain", "superseded", weight=12),
     Work("forward", "full", weight=12),
     Work("backup", "full", weight=12),
-    Work("restore", "restorable", weight=12),
+    Work("restore", "restorable", weight=3),
+    Work("restore", "restorable-one", weight=12),
     Work("create", "void", weight=12),
 ]
 
@@ -174,7 +175,8 @@ def converge(world: World, backends: Backends, views: tuple[str, ...] = VIEWS) -
                 left = True
                 with contextlib.suppress(FStoreError):  # the next round does it, or this was one too many
                     run_step(backends, step, due.intervals, f"scheduled-{time.monotonic_ns()}")
-        maintain(backends)
+        if left or not number:  # whose last round left nothing behind has been maintained
+            maintain(backends)
         if not left and not backends.registry.outbox.pending(limit=1):
             return number + 1
     return None

@@ -1,22 +1,30 @@
 """Materializations and reads while the network breaks between them and Redis, or PostgreSQL as the registry.
 
 Whatever happens, a read gives a value that was published or an error that may be tried again, a materialization succeeds or
-fails with such an error, and once the network is well everything is as if nothing had been, without a hand on it.
+fails with such an error, and once the network is well everything is as if nothing had been, without a hand on it. As a part
+of ``--long`` it goes through all faults in an order of the seed, each of them while another day is published.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import random
+import shutil
+import tempfile
+import traceback
+import uuid
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from unittest.mock import patch
+from urllib.parse import urlsplit, urlunsplit
 
+import psycopg
 import pyarrow as pa
-import pytest
 
 from fstore import Client
-from fstore.errors import FStoreError, StoreError, StoreUnavailable
+from fstore.errors import FStoreError
 from fstore.plan.steps import Step
 from fstore.registry import connecting
 from fstore.runtime.delivery import apply_outbox
@@ -24,11 +32,15 @@ from fstore.runtime.due import intervals_within
 from fstore.runtime.repair import repair_online
 from fstore.runtime.runner import run_step
 from scripts.proxy import Cut, Faults, Mode, Proxy
-from scripts.servers import ServerMissing, redis_server
+from scripts.servers import ServerMissing, postgres_server, redis_server
+from tests.chaos.options import Options
 from tests.projects import SmallProject, utc
-from tests.runtime.conftest import STAMP
 
-pytestmark = pytest.mark.integration
+NAME = "network"
+ROUNDS = 20
+"""How often the long form goes through all faults."""
+
+STAMP = pa.timestamp("us", tz="UTC")
 
 DAYS = 24
 MODULE = """
@@ -151,33 +163,26 @@ def world(root: Path, proxy: Proxy, **urls: str) -> Iterator[World]:
     project.close()
 
 
-@pytest.fixture(scope="module")
-def on_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    try:
-        server = redis_server()
-        with server as running, Proxy(running.port) as proxy:
-            url = proxy.url(running.url) + "?socket_timeout=0.3&socket_connect_timeout=0.3"
-            with world(tmp_path_factory.mktemp("redis") / "small", proxy, online_url=url) as made:
-                yield made
-    except ServerMissing as missing:
-        pytest.skip(str(missing))
+@contextlib.contextmanager
+def on_redis(root: Path) -> Iterator[World]:
+    """Run Redis behind a proxy, and a project on it. Raises ServerMissing."""
+    with redis_server() as running, Proxy(running.port) as proxy:
+        url = proxy.url(running.url) + "?socket_timeout=0.3&socket_connect_timeout=0.3"
+        with world(root, proxy, online_url=url) as made:
+            yield made
 
 
-@pytest.fixture(scope="module")
-def on_postgres(tmp_path_factory: pytest.TempPathFactory, postgres_url: str) -> Iterator[World]:
-    import uuid
-    from urllib.parse import urlsplit, urlunsplit
-
-    import psycopg
-
-    name, parts = f"fstore_{uuid.uuid4().hex[:12]}", urlsplit(postgres_url)
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
+@contextlib.contextmanager
+def on_postgres(root: Path, server: str) -> Iterator[World]:
+    """Make a database on a server, and a project whose registry it is, behind a proxy."""
+    name, parts = f"fstore_{uuid.uuid4().hex[:12]}", urlsplit(server)
+    with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}"')
     with Proxy(parts.port or 5432, parts.hostname or "127.0.0.1") as proxy:
         url = proxy.url(urlunsplit(parts._replace(path=f"/{name}")))
-        with world(tmp_path_factory.mktemp("postgres") / "small", proxy, registry_url=url) as made:
+        with world(root, proxy, registry_url=url) as made:
             yield made
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
+    with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
@@ -217,34 +222,43 @@ def mixed(snapshots: dict[str, list[object]], events: dict[str, list[object]]) -
     return snapshots | {"paid": events["paid"]}
 
 
-@pytest.mark.parametrize("name", REDIS_FAULTS)
-def test_redis_behind_a_broken_network(on_redis: World, name: str) -> None:
-    check(on_redis, REDIS_FAULTS[name], name)
+# -- the part of the harness ------------------------------------------------------------------------------------------
 
 
-def test_a_publication_stands_when_redis_cannot_be_reached(on_redis: World) -> None:
-    with on_redis.proxy.broken(Faults(mode=Mode.REFUSE)), pytest.raises(StoreUnavailable, match="cannot be reached now"):
-        on_redis.next_day("refused")
-    assert apply_outbox(on_redis.project.backends).entries >= 1
-    on_redis.converge("refused")
-    assert on_redis.read() == expected(on_redis.days)
+def run(options: Options) -> tuple[int, int]:
+    """Go through the faults of both networks, as often as was asked for; a scenario is a fault."""
+    rounds = -(-options.scenarios // (len(REDIS_FAULTS) + len(POSTGRES_FAULTS))) if options.scenarios else ROUNDS
+    scenarios = violations = 0
+    with contextlib.ExitStack() as stack:
+        try:
+            server = stack.enter_context(postgres_server()).url
+            stack.enter_context(redis_server())
+        except ServerMissing as reason:
+            print(f"{NAME}: skipped: {reason}", flush=True)
+            return 0, 0
+        stack.enter_context(patch.object(connecting, "ANSWER_SECONDS", 1))
+        for number in range(1 if options.only else rounds):
+            for kind, faults in (("redis", REDIS_FAULTS), ("postgresql", POSTGRES_FAULTS)):
+                root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fs-chaos-network-"))) / "small"
+                opened = on_redis(root) if kind == "redis" else on_postgres(root, server)
+                ran, found = _play(opened, kind, faults, number, options)
+                scenarios, violations = scenarios + ran, violations + found
+                shutil.rmtree(root, ignore_errors=True)
+                options.progress(NAME, scenarios, None, violations)
+    return scenarios, violations
 
 
-@pytest.mark.parametrize("name", POSTGRES_FAULTS)
-def test_postgres_behind_a_broken_network(on_postgres: World, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connecting, "ANSWER_SECONDS", 1)
-    check(on_postgres, POSTGRES_FAULTS[name], name)
-
-
-def test_everything_is_published_as_without_faults(on_redis: World, on_postgres: World, tmp_path: Path) -> None:
-    undisturbed = SmallProject(tmp_path / "undisturbed")
-    undisturbed.define("shop", MODULE)
-    undisturbed.write("orders", orders(), {"user_id": pa.string(), "ordered_at": STAMP, "amount": pa.float64()})
-    for made in (on_redis, on_postgres):
-        last = f"{utc('2026-01-01') + timedelta(days=made.days):%Y-%m-%d}"
-        for view in VIEWS:
-            undisturbed.run(view, "2026-01-01", last, f"until {last}")
-            rows = [row for row in undisturbed.published(view) if row["event_timestamp"] <= utc(last)]  # type: ignore[operator]
-            assert made.project.published(view) == rows
-    undisturbed.close()
-    assert issubclass(StoreUnavailable, StoreError)
+def _play(
+    opened: contextlib.AbstractContextManager[World], kind: str, faults: Mapping[str, Faults], number: int, options: Options
+) -> tuple[int, int]:
+    """Go through the faults of one network; return how many there were, and how many broke something."""
+    names = [name for name in faults if options.only in (None, f"{kind}#{name}")]
+    random.Random(options.seed + number).shuffle(names)
+    with opened as made:
+        for count, name in enumerate(names, 1):
+            try:
+                check(made, faults[name], f"{name} {number}")
+            except Exception:  # noqa: BLE001 (whatever it was, it is a violation, and this project is not to be used again)
+                options.violation(NAME, f"{kind}#{name}", traceback.format_exc())
+                return count, 1
+    return len(names), 0
