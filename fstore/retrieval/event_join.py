@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fstore.interval import MICROSECOND, from_micros
-from fstore.retrieval.event_plans import ASOF
+from fstore.retrieval.event_plans import EventSizes, choose_event_join
 from fstore.retrieval.features import SelectedView
 from fstore.retrieval.history import BEFORE_ALL, Answer, overlapping_heads
 from fstore.retrieval.join_sql import value_names
@@ -35,7 +36,11 @@ def join_events(
     keys = {f"key{index}": key for index, key in enumerate(rows.keys)}
     times = {"visible": instants_column(answer.visible), "oldest": instants_column(answer.oldest)}
     spine = pa.table({"position": pa.array(np.arange(len(rows.instants), dtype=np.int64)), **keys, **times})
-    chosen = ASOF
+    chosen = choose_event_join(
+        EventSizes(
+            spine_rows=spine.num_rows, spine_keys=_distinct(rows.keys), events=published.rows, features=len(view.features)
+        )
+    )
     result = read_joined(backends, published, chosen.sql(view), {"spine": spine}, estimate="at least")
     stamps = result["found_at"].cast(pa.int64()).fill_null(BEFORE_ALL).to_numpy()
     columns = [result[name].cast(field.type) for name, field in zip(value_names(view.features), view.schema, strict=True)]
@@ -46,3 +51,8 @@ def join_events(
     found = Found(hit=stamps != BEFORE_ALL, times=stamps)
     report = report_rows(view, rows.complete, answer, found, attempts=published.attempts, plan=plan)
     return ViewFeatures(table=pa.table(columns, schema=view.schema), report=report)
+
+
+def _distinct(keys: Sequence[pa.ChunkedArray]) -> int:
+    """Return how many keys there are; of composite ones those of the part with the most."""
+    return max(int(pc.count_distinct(key).as_py()) for key in keys)

@@ -165,7 +165,10 @@ class TrainingFrame:
 
 
 def _explain_view(report: ViewReport) -> Sequence[str]:
-    join = "ASOF join on its own time" if report.kind == "event" else f"{report.intervals} snapshots of the publication log"
+    plan = report.plan
+    join = (
+        "windows at each row's own instant" if report.kind == "exact" else "nothing to join" if plan is None else plan.join
+    )
     ttl = "no ttl" if report.ttl_seconds is None else f"ttl {report.ttl_seconds:g} s"
     counts = {
         "a row": report.value_rows,
@@ -181,6 +184,10 @@ def _explain_view(report: ViewReport) -> Sequence[str]:
         f"{report.lag_seconds:g} s, written by {len(report.attempts)} attempts",
         f"    {found or 'no rows'}",
     ]
+    if plan is not None:
+        used = f"{report.intervals} of " if report.kind == "snapshot" else ""
+        read = f"reads {plan.files} files with {plan.rows} rows for {used}{plan.published_intervals} published intervals"
+        lines.insert(1, f"    {read}; of the features {', '.join(plan.columns)}")
     if report.fallback_rows:
         lines.append(f"    {report.fallback_rows} rows read an older interval: theirs is blocked or was not published")
     return lines
