@@ -17,16 +17,20 @@ from scripts.servers import redis_server
 
 def main() -> None:
     timings = []
-    with redis_server() as server, tempfile.TemporaryDirectory() as root, redis.Redis.from_url(server.url) as client:
-        with project(Path(root), server.url) as backends:
-            for width in WIDTHS:
-                prefix = f"fstore:{PROJECT}:row:{view_name(width)}:1:".encode()
-                theirs = hand_written(width, lambda keys, prefix=prefix: client.mget([prefix + key for key in keys]))
-                ours = reader(backends, width)
-                check(ours, theirs, width)
-                for batch in BATCHES:
-                    timings.append(time_both(ours, theirs, width, batch))
-                    print(f"  {timings[-1]}", flush=True)
+    with (
+        redis_server() as server,
+        tempfile.TemporaryDirectory() as root,
+        redis.Redis.from_url(server.url) as client,
+        project(Path(root), server.url) as backends,
+    ):
+        for width in WIDTHS:
+            prefix = f"fstore:{PROJECT}:row:{view_name(width)}:1:".encode()
+            theirs = hand_written(width, lambda keys, prefix=prefix: client.mget([prefix + key for key in keys]))
+            ours = reader(backends, width)
+            check(ours, theirs, width)
+            for batch in BATCHES:
+                timings.append(time_both(ours, theirs, width, batch))
+                print(f"  {timings[-1]}", flush=True)
     worst = max(timings, key=lambda timing: timing.ratio)
     tail = max(timings, key=lambda timing: timing.tail_ratio)
     report(

@@ -15,6 +15,7 @@ from fstore.definitions.source import UnionSource as UnionSource
 from fstore.errors import FStoreError as FStoreError
 from fstore.retrieval.async_client import AsyncClient as AsyncClient
 from fstore.retrieval.client import Client as Client
+from fstore.retrieval.online_cache import OnlineCache as OnlineCache
 from fstore.serving.http_client import AsyncHttpClient as AsyncHttpClient
 from fstore.serving.http_client import HttpClient as HttpClient
 

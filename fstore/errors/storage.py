@@ -15,10 +15,14 @@ class StoreError(FStoreError):
 
 
 class StoreUnavailable(StoreError):
-    """The store cannot be reached now."""
+    """The store cannot be reached now. ``retry_after``: in how many seconds trying again makes sense, if that is known."""
 
     code = "store_unavailable"
     retryable = True
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
 
 
 class StoreChanged(StoreUnavailable):

@@ -7,34 +7,49 @@ per list of features, and for its version every few seconds) runs in a thread.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fstore.backends import Backends, open_backends
-from fstore.errors import StoreCorrupt
+from fstore.errors import StoreCorrupt, StoreUnavailable
+from fstore.retrieval.breaker import CircuitBreaker
 from fstore.retrieval.client_settings import client_settings
 from fstore.retrieval.features import Wanted
+from fstore.retrieval.historical import HistoricalReads
 from fstore.retrieval.online import PreparedRead
+from fstore.retrieval.online_cache import OnlineCache
 from fstore.retrieval.online_entities import Entities, OnlineEntities
+from fstore.retrieval.online_reading import OnlineReading
 from fstore.retrieval.online_response import OnlineResponse
-from fstore.retrieval.prepared_reads import MOST_ENTITIES, PreparedReads
+from fstore.retrieval.prepared_reads import (
+    MOST_ENTITIES,
+    Offline,
+    OnUnavailable,
+    PreparedReads,
+    Question,
+    Terms,
+    terms_of,
+)
 from fstore.settings import Settings
 
 if TYPE_CHECKING:
-    from fstore.stores.online import AsyncOnlineReads
+    from fstore.stores.online import AsyncOnlineReads, ViewRows
 
 
 class AsyncClient:
     """Reads current features of one project. Use as an async context manager, or await :meth:`close`. For one event loop."""
 
-    def __init__(self, source: Settings | Backends, *, clock: Callable[[], datetime] | None = None) -> None:
-        """Open a project by its settings, or over parts opened already; ``clock`` says what time it is (default: now)."""
+    def __init__(
+        self, source: Settings | Backends, *, clock: Callable[[], datetime] | None = None, cache: OnlineCache | None = None
+    ) -> None:
+        """Open a project by its settings, or over parts opened already; the other arguments are those of ``Client``."""
         self._backends = source if isinstance(source, Backends) else open_backends(source)
-        self._clock = clock or (lambda: datetime.now(UTC))
-        self._plans = PreparedReads(self._backends)
+        self._clock, self._cache = clock or (lambda: datetime.now(UTC)), cache
+        self._plans = PreparedReads(self._backends, HistoricalReads(self._backends, self._clock))
+        self._breaker = CircuitBreaker()
         self._preparing = asyncio.Lock()
         self._store: AsyncOnlineReads | None = None
 
@@ -52,19 +67,19 @@ class AsyncClient:
         service: str | None = None,
         full_names: bool = False,
         timeout: float | None = None,
+        on_unavailable: OnUnavailable = "error",
+        offline: Offline = "error",
     ) -> OnlineResponse:
         """Read the features of entities as they are now; arguments, response and errors are those of ``Client``."""
-        deadline = None if timeout is None else time.monotonic() + timeout
+        question, terms = Question(features, service, full_names, offline), terms_of(timeout, on_unavailable, self._cache)
         rows = OnlineEntities(entities, request, MOST_ENTITIES)
-        plan = self._plans.known(features, service, full_names=full_names)
-        if plan is None:
-            plan = await self._prepare(features, service, full_names=full_names)
+        plan = self._plans.known(question) or await self._prepare(question)
         try:
-            return await self._answer(plan, rows, deadline)
+            return await self._answer(plan, rows, terms)
         except StoreCorrupt:  # or a row of a definition that is newer than what was prepared
             if not await asyncio.to_thread(self._plans.renew):
                 raise
-        return await self._answer(await self._prepare(features, service, full_names=full_names), rows, deadline)
+        return await self._answer(await self._prepare(question), rows, terms)
 
     async def close(self) -> None:
         """Close the registry, the stores and the engine, as far as they were opened."""
@@ -79,18 +94,29 @@ class AsyncClient:
     async def __aexit__(self, *exception: object) -> None:
         await self.close()
 
-    async def _prepare(self, features: Sequence[Wanted] | None, service: str | None, *, full_names: bool) -> PreparedRead:
+    async def _prepare(self, question: Question) -> PreparedRead:
         """Prepare a read in a thread, one at a time: requests that come meanwhile wait for it."""
         async with self._preparing:
-            plan = self._plans.known(features, service, full_names=full_names)
-            if plan is None:
-                plan = await asyncio.to_thread(self._plans.prepare, features, service, full_names=full_names)
             if self._store is None:
                 self._store = (await asyncio.to_thread(lambda: self._backends.online)).async_reads()
-            return plan
+            plan = self._plans.known(question)
+            return await asyncio.to_thread(self._plans.prepare, question) if plan is None else plan
 
-    async def _answer(self, plan: PreparedRead, rows: OnlineEntities, deadline: float | None) -> OnlineResponse:
+    async def _answer(self, plan: PreparedRead, rows: OnlineEntities, terms: Terms) -> OnlineResponse:
         assert self._store is not None, "preparing opens it"
-        asked = plan.ask(rows)
-        found = await self._store.read_views(asked.keys, deadline=deadline)
-        return plan.respond(asked, found, self._clock())
+        reading = OnlineReading(plan, rows, self._cache)
+        found: list[ViewRows] = []
+        if reading.keys:
+            try:
+                with self._breaker:
+                    found = await self._store.read_views(reading.keys, deadline=terms.deadline)
+            except StoreUnavailable as error:
+                if terms.on_unavailable == "error":
+                    raise
+                return await self._finish(plan, partial(reading.last_known, error))
+        return await self._finish(plan, partial(reading.answer, found))
+
+    async def _finish(self, plan: PreparedRead, respond: Callable[[datetime], OnlineResponse]) -> OnlineResponse:
+        """Make the response, in a thread where that reads the offline store."""
+        now = self._clock()
+        return respond(now) if plan.offline is None else await asyncio.to_thread(respond, now)

@@ -16,9 +16,10 @@ from fstore.retrieval.client_settings import client_settings
 from fstore.retrieval.entity_rows import EntityRows
 from fstore.retrieval.features import Wanted
 from fstore.retrieval.historical import HistoricalReads
+from fstore.retrieval.online_cache import OnlineCache
 from fstore.retrieval.online_entities import Entities
 from fstore.retrieval.online_response import OnlineResponse
-from fstore.retrieval.prepared_reads import OnlineReads
+from fstore.retrieval.prepared_reads import Offline, OnlineReads, OnUnavailable, Question, terms_of
 from fstore.retrieval.training import Accuracy, Manifest, Missing, TrainingFrame
 from fstore.settings import Settings
 
@@ -29,11 +30,17 @@ if TYPE_CHECKING:
 class Client:
     """Reads features of one project. Use as a context manager, or call :meth:`close`."""
 
-    def __init__(self, source: Settings | Backends, *, clock: Callable[[], datetime] | None = None) -> None:
-        """Open a project by its settings, or over parts opened already; ``clock`` says what time it is (default: now)."""
+    def __init__(
+        self, source: Settings | Backends, *, clock: Callable[[], datetime] | None = None, cache: OnlineCache | None = None
+    ) -> None:
+        """Open a project by its settings, or over parts opened already.
+
+        ``clock`` says what time it is (default: now); ``cache`` remembers rows that were read online (default: none).
+        """
         self._backends = source if isinstance(source, Backends) else open_backends(source)
         clock = clock or (lambda: datetime.now(UTC))
-        self._historical, self._online = HistoricalReads(self._backends, clock), OnlineReads(self._backends, clock)
+        self._historical, self._cache = HistoricalReads(self._backends, clock), cache
+        self._online = OnlineReads(self._backends, clock, self._historical, cache)
 
     @classmethod
     def from_env(cls, directory: str | Path | None = None) -> Client:
@@ -119,18 +126,23 @@ class Client:
         service: str | None = None,
         full_names: bool = False,
         timeout: float | None = None,
+        on_unavailable: OnUnavailable = "error",
+        offline: Offline = "error",
     ) -> OnlineResponse:
         """Read the features of entities as they are now: what a point-in-time join at this moment would give.
 
         ``entities`` are lists by join key, or a dict per entity; ``request`` has the request values of on-demand features as
         lists of the same length (they may be among the entities as well). ``timeout`` is how many seconds the store may
-        take. Raises UnknownFeature, EntityColumnError, FeatureNameClash, FloorMissing when the online store has nothing of a
-        view, StoreUnavailable when it does not answer, and RetrievalError for a view that is not kept online. Costs one read
-        of the online store.
+        take. With ``on_unavailable="last_known"`` a store that is away is answered for by what this client's cache has,
+        however old; ``response.ages`` says how old. With ``offline="allow"`` views that are not kept online are read from
+        the offline store. Costs one read of the online store.
+
+        Raises UnknownFeature, EntityColumnError, FeatureNameClash, FloorMissing when the online store has nothing of a view,
+        StoreUnavailable (with ``retry_after``) when it does not answer, and RetrievalError for a view that is not kept
+        online and for more than 100,000 entities.
         """
-        return self._online.read(
-            features, entities, request=request, service=service, full_names=full_names, timeout=timeout
-        )  # fmt: skip
+        question = Question(features, service, full_names, offline)
+        return self._online.read(question, entities, request, terms_of(timeout, on_unavailable, self._cache))
 
     def close(self) -> None:
         """Close the registry, the stores and the engine, as far as they were opened."""

@@ -64,8 +64,11 @@ class OnlineResponse:
     def __init__(
         self, entities: OnlineEntities, outputs: Outputs, views: Sequence[ViewValues],
         computed: Mapping[str, pa.ChunkedArray],
+        offline: Mapping[str, pa.ChunkedArray] | None = None,
     ) -> None:  # fmt: skip
-        self._entities, self._places, self._views, self._computed = entities, outputs.places, views, computed
+        self._entities, self._places, self._views = entities, outputs.places, views
+        self._offline = offline or {}
+        self._computed = {**computed, **self._offline}
         self._straight = outputs.straight
 
     def __len__(self) -> int:
@@ -119,7 +122,12 @@ class OnlineResponse:
     @property
     def statuses(self) -> dict[str, list[Status]]:
         """What each value stands on, by feature column; see :data:`~fstore.retrieval.online_values.STATUSES`."""
-        return self._by_column(ViewValues.statuses, "computed")
+        computed: Status = "computed"
+        found = self._by_column(ViewValues.statuses, computed)
+        for place in self._places:
+            if place.reference in self._offline:
+                found[place.column] = ["offline"] * len(self)
+        return found
 
     @property
     def event_timestamps(self) -> dict[str, list[datetime | None]]:

@@ -29,10 +29,11 @@ from fstore.stores.row_layout import HEADER_BYTES, schema_id
 from fstore.stores.row_values import RowReader, RowValues
 from fstore.types import Column, parse_type
 
-Status = Literal["value", "empty", "expired", "absent", "null_key", "computed"]
-STATUSES: tuple[Status, ...] = ("value", "empty", "expired", "absent", "null_key", "computed")
+Status = Literal["value", "empty", "expired", "absent", "null_key", "computed", "offline"]
+STATUSES: tuple[Status, ...] = ("value", "empty", "expired", "absent", "null_key", "computed", "offline")
 """What a value stands on: a stored row; the empty row, as the key has none; nothing, as what there is is older than ttl;
-nothing, as nothing is known; nothing, as the key has a null; the request, as the feature is computed on demand."""
+nothing, as nothing is known; nothing, as the key has a null; the request, as the feature is computed on demand; a
+point-in-time join of now, as the view is not kept online."""
 
 _VALUE, _EMPTY, _EXPIRED, _ABSENT, _NULL_KEY = range(5)
 _MADE = 0xFF
@@ -78,6 +79,14 @@ class Reading:
 
     def __init__(self, ages: Sequence[timedelta], cached: Sequence[bool]) -> None:
         self.ages, self.cached = ages, cached
+
+    def among(self, complete: Mask) -> Reading:
+        """Return the same for all entities, of which those that are not complete have nothing to read."""
+        ages, cached = iter(self.ages), iter(self.cached)
+        return Reading(
+            [next(ages) if whole else _NOW for whole in complete.tolist()],
+            [next(cached) if whole else False for whole in complete.tolist()],
+        )
 
 
 class ViewJudge:

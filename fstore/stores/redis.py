@@ -40,7 +40,7 @@ from fstore.stores.online import (
     newest_per_key,
 )
 from fstore.stores.redis_async import AsyncRedisReads
-from fstore.stores.redis_connections import async_pool, connect
+from fstore.stores.redis_connections import ReadConnections, async_pool, connect
 from fstore.stores.redis_failures import Patience, classify, masked_url, refused_cluster, too_late
 from fstore.stores.redis_forgetting import EVERYTHING, FORGET, forget_arguments
 from fstore.stores.redis_keys import RedisKeys
@@ -118,6 +118,7 @@ class RedisStore:
         self._keys = RedisKeys(project)
         self._where = f"the online store at {masked_url(url)}"
         self._client = connect(url)
+        self._reads = ReadConnections(self._client.connection_pool)
 
     def create(self, store_id: str) -> None:
         """Write the id. Raises StoreError when the server is set to evict rows, or is one of a cluster."""
@@ -169,7 +170,7 @@ class RedisStore:
     def read_views(self, requests: Sequence[ViewKeys], *, deadline: float | None = None) -> list[ViewRows]:
         """Return rows and floors of all views from one MGET, which is atomic."""
         wanted = self._keys.wanted(requests)
-        found = self._keys.found(requests, self._run(partial(self._mget, wanted, deadline), deadline))
+        found = self._keys.found(requests, self._run(partial(self._reads.mget, wanted, deadline), deadline))
         if found is None:
             raise self._missing()
         return found
@@ -232,6 +233,7 @@ class RedisStore:
 
     def close(self) -> None:
         """Close the connections; the next use opens new ones."""
+        self._reads.close()
         self._client.close()
         self._client.connection_pool.disconnect()
 
@@ -286,20 +288,6 @@ class RedisStore:
                 except NoScriptError:
                     self._client.script_load(_COMPARE_AND_SET)
         raise StoreUnavailable(f"{self._where} forgets its scripts at once: another client keeps flushing them")
-
-    def _mget(self, keys: list[bytes], deadline: float | None) -> list[bytes | None]:
-        """Send MGET and read the reply, past the layers of redis-py that every command goes through."""
-        pool = self._client.connection_pool
-        connection: Any = pool.get_connection()
-        try:
-            connection.send_command("MGET", *keys)
-            if deadline is None:
-                values = connection.read_response()
-            else:
-                values = connection.read_response(timeout=max(deadline - time.monotonic(), 0.001))
-        finally:
-            pool.release(connection)
-        return cast("list[bytes | None]", values)
 
     def _run(self, work: Callable[[], Result], deadline: float | None = None) -> Result:
         """Do what may be repeated, again while it fails in a way that may pass, and give the store's error otherwise."""

@@ -7,6 +7,9 @@ that. Raises SettingsError when the URL is none or redis-py is missing.
 
 from __future__ import annotations
 
+import os
+import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fstore.errors import SettingsError
@@ -45,6 +48,80 @@ def async_pool(url: str) -> redis.asyncio.ConnectionPool:
     from redis.backoff import NoBackoff
 
     return ConnectionPool.from_url(url, retry=Retry(NoBackoff(), 0), **_timeouts())
+
+
+class ReadConnections:
+    """Connections for nothing but MGET, past the layers of redis-py that every command goes through.
+
+    Threads take one each; the pool says how many there may be and how they are made. One that broke while it waited is
+    replaced at once: Redis closes idle connections when it likes. Nothing is shared with a forked child.
+    """
+
+    def __init__(self, pool: redis.ConnectionPool) -> None:
+        self._pool, self._process = pool, os.getpid()
+        self._ready: list[Any] = []
+        self._broken: list[Any] = []
+
+    def mget(self, keys: Sequence[bytes], deadline: float | None) -> list[bytes | None]:
+        """Return the values of keys. Raises what redis-py does, TimeoutError at the deadline too."""
+        from redis.exceptions import ConnectionError as BrokenConnection
+
+        if self._process != os.getpid():
+            self._process, self._ready, self._broken = os.getpid(), [], []
+        while True:
+            waited, connection = self._take()
+            try:
+                if not waited:
+                    self._connect(connection, deadline)
+                connection.send_command("MGET", *keys)
+                values: list[bytes | None] = (
+                    connection.read_response() if deadline is None else connection.read_response(timeout=_left(deadline))
+                )
+            except BaseException as error:
+                connection.disconnect()
+                self._broken.append(connection)
+                if not (waited and isinstance(error, BrokenConnection)):
+                    raise
+                self.close()  # the others have waited as long
+            else:
+                self._ready.append(connection)
+                return values
+
+    def close(self) -> None:
+        """Disconnect those that wait; the next use connects again."""
+        while self._ready:
+            connection = self._ready.pop()
+            connection.disconnect()
+            self._broken.append(connection)
+
+    def _connect(self, connection: Any, deadline: float | None) -> None:
+        """Connect and greet, by the deadline."""
+        own = [self._pool.connection_kwargs[name] for name in _timeouts()]
+        if deadline is None:
+            connection.socket_timeout, connection.socket_connect_timeout = own
+            connection.connect()
+            return
+        left = _left(deadline)
+        connection.socket_timeout, connection.socket_connect_timeout = (
+            left if seconds is None else min(left, seconds) for seconds in own
+        )
+        connection.connect()
+        connection.socket_timeout = own[0]
+        connection.update_current_socket_timeout(own[0])
+
+    def _take(self) -> tuple[bool, Any]:
+        """Return a connection, and whether it is one that has waited."""
+        for kept in (self._ready, self._broken):
+            try:
+                return kept is self._ready, kept.pop()
+            except IndexError:
+                pass  # or another thread has taken it
+        return False, self._pool.make_connection()
+
+
+def _left(deadline: float) -> float:
+    """Return the seconds until a deadline, or a millisecond where it is over."""
+    return max(deadline - time.monotonic(), 0.001)
 
 
 def _timeouts() -> dict[str, Any]:
