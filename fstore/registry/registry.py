@@ -23,6 +23,7 @@ from fstore.registry.database import Database, repeated
 from fstore.registry.ledger import Ledger
 from fstore.registry.lineage_log import LineageLog
 from fstore.registry.lineage_outbox import LineageOutbox
+from fstore.registry.longer_ttl import bring_back, lengthened_views
 from fstore.registry.on_demand import read_on_demand, register_on_demand, remove_on_demand, unknown_on_demand
 from fstore.registry.online_marks import OnlineMarks
 from fstore.registry.outbox import Outbox
@@ -114,6 +115,7 @@ class Registry:
             project = lock_project(database, connection, expected)
             forget_commits(database, connection)
             version = project.version + 1
+            lengthened = lengthened_views(database, connection, plan.steps, rebuild)
             changes = [
                 *register_entities(database, connection, plan.entities),
                 *register_views(database, connection, plan.steps, version=version, rebuild=rebuild),
@@ -122,6 +124,7 @@ class Registry:
             ]
             if changes:
                 set_version(database, connection, version)
+            bring_back(database, connection, project, lengthened)
         return Registration(version=version if changes else version - 1, changes=tuple(changes))
 
     @repeated

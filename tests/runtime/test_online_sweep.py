@@ -14,7 +14,8 @@ from fstore.backends import Backends
 from fstore.failpoints import arm, at_hit, disarm, fail
 from fstore.registry.overlays import NEXT
 from fstore.registry.records import OnlineWork
-from fstore.runtime.delivery import apply_work
+from fstore.runtime.delivery import Delivered, apply_outbox, apply_work
+from fstore.runtime.repair import repair_online
 from fstore.runtime.retention import sweep_online, sweep_superseded
 from fstore.runtime.runner import run_step
 from fstore.stores.encoding import RowCodec
@@ -137,3 +138,26 @@ def test_an_expired_row_comes_back_with_a_publication_and_not_with_a_late_write(
     assert again is not None
     assert first["a"] is not None
     assert again[8:] == first["a"][8:], "the same row, of a higher sequence"
+
+
+@pytest.mark.parametrize(
+    "longer", ['ttl = user, "@daily", "2026-01-01", "2000d"', 'ttl = user, "@daily", "2026-01-01", None']
+)
+def test_a_longer_ttl_brings_back_what_a_shorter_one_let_go(expiring: SmallProject, longer: str) -> None:
+    backends, first = expiring.backends, rows_of(expiring, "paid")
+    assert sweep_online(backends, utc("2026-01-05T12:00")) == 1
+    assert rows_of(expiring, "paid") == {"a": None, "b": first["b"]}
+    assert backends.registry.outbox.depth().pending == 0
+    expiring.define("payments", EXPIRING.replace('ttl = user, "@daily", "2026-01-01", "2d"', longer))
+    expiring.step("paid")
+    published = backends.registry.ledger.publications()
+    assert apply_outbox(backends) == Delivered(entries=1, rows=2, failed=0)
+    assert {user: row and row[8:] for user, row in rows_of(expiring, "paid").items()} == {
+        user: row and row[8:] for user, row in first.items()
+    }
+    assert backends.registry.ledger.publications() == published, "nothing was published for that"
+    assert repair_online(backends).views == ()
+    expiring.step("paid")
+    expiring.define("payments", EXPIRING.replace("2d", "36h"))
+    expiring.step("paid")
+    assert backends.registry.outbox.depth().pending == 0, "the same ttl and a shorter one bring nothing back"
