@@ -108,7 +108,8 @@ def read_arrow(kind: type[Options], body: bytes, limit: int) -> tuple[Options, p
                 batches.append(batch)
             table = pa.Table.from_batches(batches, reader.schema)
         table.validate(full=True)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, OSError) as error:
+        _ = table.column_names  # which are decoded now
+    except (pa.ArrowException, OSError, UnicodeDecodeError, MemoryError) as error:
         raise RequestInvalid(f"the body is no Arrow IPC stream: {error}") from None
     options = metadata.pop(REQUEST_KEY, None)
     if options is None:

@@ -193,7 +193,9 @@ def test_either_form_in_and_either_form_out(local: Client, server: RunningApp) -
 
 
 def test_entities_may_be_any_frame(local: Client, remote: HttpClient) -> None:
-    frame = pd.DataFrame({"user_id": ["safe", "edges"], "event_timestamp": pd.to_datetime(TIMES[1:3], utc=True), "n": [1, 2]})
+    frame = pd.DataFrame(
+        {"user_id": ["safe", "edges"], "event_timestamp": pd.to_datetime(TIMES[1:3], utc=True), "n": [1, 2]}
+    )
     features = ["typed:whole", "typed:scores"]
     for rows in (frame, pl.from_pandas(frame), pa.Table.from_pandas(frame)):
         expected = local.get_historical_features(rows, features).to_arrow()
