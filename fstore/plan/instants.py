@@ -29,7 +29,7 @@ from fstore.plan.sql import quoted
 from fstore.plan.steps import AggregateStep
 from fstore.plan.tile_grid import even_length
 from fstore.plan.tile_queries import over_events
-from fstore.plan.tile_states import TILE_FROM, TILE_START, TILE_TO, TileDraft
+from fstore.plan.tile_states import TILE_START, TILE_TO, TileDraft
 from fstore.plan.window_features import Span, WindowExpression, WindowFeature, longest_reach
 from fstore.plan.windows import compile_windows, with_values
 
@@ -90,7 +90,7 @@ def _merged(draft: TileDraft, feature: WindowFeature) -> Recipe | None:
     if split_of(feature) is not None:
         return None
     made = recipe(draft, feature)
-    timed = any(word in slide.tile.aggregate for slide in made.slides for word in (TILE_FROM, TILE_TO))
+    timed = any(TILE_TO in slide.tile.aggregate for slide in made.slides)
     plain = all(not (slide.centred or slide.listed or slide.where or slide.tile.inexact) for slide in made.slides)
     return made if plain and not timed and made.span is None else None
 
