@@ -1,6 +1,6 @@
 """Run the chaos harness: ``python -m tests.chaos``, in the short form, or ``--long``.
 
-Runs one part after the other and prints what each found. The closing line is ``<N> scenarios, <M> violations``, and the
+Runs its parts and prints what each found. The closing line is ``<N> scenarios, <M> violations``, and the
 exit code is 1 when there was a violation. A violation is printed with the seed and the failpoint that repeat it.
 """
 
@@ -11,6 +11,7 @@ import importlib
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 
 from tests.chaos.options import Options
 
@@ -35,6 +36,9 @@ LONG_PARTS: dict[str, str] = {
 }
 """Parts of ``--long`` only."""
 
+IN_ONE_PROCESS = {"online-model", "ledger-model", "outbox-model", "mutants", "network"}
+"""Parts that have one process each: as many of them run at once as there are jobs, before the others, which share the jobs."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the parts asked for and return the exit code."""
@@ -44,18 +48,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         online=tuple(parsed.online or ("lmdb",)), long=parsed.long, jobs=parsed.jobs, only=parsed.only, quiet=parsed.quiet,
         **({} if parsed.seed is None else {"seed": parsed.seed}),
     )  # fmt: skip
-    known = PARTS | LONG_PARTS
     chosen = parsed.parts or list(PARTS | LONG_PARTS if options.long else PARTS)
     print(f"seed {options.seed}", flush=True)
     scenarios = violations = 0
+    with ProcessPoolExecutor(max(1, options.jobs)) as pool:
+        alone = [name for name in chosen if name in IN_ONE_PROCESS]
+        for ran, found in pool.map(_run, alone, [options] * len(alone)):
+            scenarios, violations = scenarios + ran, violations + found
     for name in chosen:
-        began = time.monotonic()
-        part: Part = importlib.import_module(known[name]).run
-        ran, found = part(options)
-        scenarios, violations = scenarios + ran, violations + found
-        print(f"{name}: {ran:,} scenarios, {found:,} violations ({time.monotonic() - began:.0f} s)", flush=True)
+        if name not in IN_ONE_PROCESS:
+            ran, found = _run(name, options)
+            scenarios, violations = scenarios + ran, violations + found
     print(f"{scenarios} scenarios, {violations} violations", flush=True)
     return 1 if violations else 0
+
+
+def _run(name: str, options: Options) -> tuple[int, int]:
+    """Run a part and print what it came to."""
+    began = time.monotonic()
+    part: Part = importlib.import_module((PARTS | LONG_PARTS)[name]).run
+    ran, found = part(options)
+    print(f"{name}: {ran:,} scenarios, {found:,} violations ({time.monotonic() - began:.0f} s)", flush=True)
+    return ran, found
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -53,7 +53,7 @@ DAGS = ("shop.purchases.daily", "shop.activity.daily")
 MAINTENANCE = "shop.maintenance"
 FIRST, DAYS = datetime(2026, 1, 1, tzinfo=UTC), 10
 WEIGHTS = {"task": 45, "worker": 15, "scheduler": 8, "redis": 16, "registry": 16}
-"""What is killed how often."""
+"""What is killed how often, once each of them was."""
 
 PATIENCE = 1200
 USERS = [f"u{number:02}" for number in range(40)]
@@ -178,6 +178,7 @@ class _Disturbance:
         self.settings, self.last = settings, end - timedelta(days=1)
         self.random = random.Random(int(options.only or options.seed))
         self.killed: Counter[str] = Counter()
+        self.first = self.random.sample(list(WEIGHTS), len(WEIGHTS))
         self.schedulers: list[subprocess.Popen[bytes]] = []
 
     def run(self, kills: int, wanted: State) -> Outcome:
@@ -203,8 +204,8 @@ class _Disturbance:
             if time.monotonic() > deadline:
                 return runs or []
             if sum(self.killed.values()) < kills:
-                what = self.random.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
-                self._kill(what)
+                left = [what for what in self.first if not self.killed[what]]
+                self._kill(left[0] if left else self.random.choices(list(WEIGHTS), list(WEIGHTS.values()))[0])
                 self.options.progress(NAME, sum(self.killed.values()), kills)
                 time.sleep(self.random.uniform(1, 6))
             else:

@@ -252,13 +252,19 @@ def repeated(world: World, backends: Backends, log: Log, views: tuple[str, ...],
 
 def _newest_rows(world: World, backends: Backends, view: str, heads: list[Head]) -> dict[str, bytes]:
     """Return the row without its sequence that each key should have online, from the published files."""
-    if world.steps[view].kind == "snapshot":
-        rows = world.published_rows(backends, view, heads[-1:])
-        last = world.steps[view].schedule.interval_ending_by(heads[-1].end)
-        rows = world.rows_of(view, rows, last)
-    else:
-        rows = world.published_rows(backends, view, heads).sort_by([(EVENT_TIMESTAMP, "ascending")])
-    return dict(zip(rows["user_id"].to_pylist(), _packed(world, view, rows), strict=True))
+    snapshot = world.steps[view].kind == "snapshot"
+    held = heads[-1:] if snapshot else heads
+    files = backends.registry.ledger.files([head.attempt for head in held])
+
+    def make() -> dict[str, bytes]:
+        rows = world.published_rows(backends, view, held, files)
+        if snapshot:
+            rows = world.rows_of(view, rows, world.steps[view].schedule.interval_ending_by(held[-1].end))
+        else:
+            rows = rows.sort_by([(EVENT_TIMESTAMP, "ascending")])
+        return dict(zip(rows["user_id"].to_pylist(), _packed(world, view, rows), strict=True))
+
+    return world.once(backends, ("online", view), held, files, make)
 
 
 def _published_rows(world: World, backends: Backends, log: Log, view: str) -> set[tuple[int, str, str]]:

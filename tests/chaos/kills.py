@@ -112,6 +112,7 @@ class _Scenario:
         self.zombie: str | None = None
         self.path = world.place / "history"
         self._backends: Backends | None = None
+        self._opened = contextlib.ExitStack()
 
     @property
     def views(self) -> tuple[str, ...]:
@@ -121,8 +122,12 @@ class _Scenario:
     @property
     def backends(self) -> Backends:
         if self._backends is None:
-            self._backends = open_backends(self.world.settings)
+            self._backends = self._opened.enter_context(self.world.opened())
         return self._backends
+
+    def _close(self) -> None:
+        self._opened.close()
+        self._backends = None
 
     def run(self) -> None:
         world, chance = self.world, self.random.random
@@ -146,9 +151,8 @@ class _Scenario:
             self.resume()
         if self.work.name == "create":
             register(world)
-        if self.work.name == "restore" and self._backends is not None:
-            self._backends.close()
-            self._backends = None
+        if self.work.name == "restore":
+            self._close()
         if self.work.name == "forward":
             self.violations.extend(self._forwarded())
         rounds = converge(world, self.backends, self._due())
@@ -175,9 +179,7 @@ class _Scenario:
                 os.waitpid(pid, 0)
         self.children.clear()
         unmark()
-        if self._backends is not None:
-            self._backends.close()
-            self._backends = None
+        self._close()
         with contextlib.suppress(AttributeError):
             self.history.close()
 
@@ -283,7 +285,7 @@ class _Scenario:
             return
         try:
             _die_with_parent(self._parent)
-            self._backends = None
+            self._backends, self._inherited, self.world.engine = None, self.world.engine, None  # it cannot be used here
             do()
         except BaseException:  # noqa: BLE001 (the process ends here)
             traceback.print_exc()

@@ -1,7 +1,7 @@
 """A tiny real project in known states: where every scenario begins.
 
 Twenty keys, two hundred events in five days, a windowed view on tiles, a view of events and a view that reads the first.
-It is prepared once per worker in a few states (published in part, whole, with work pending, with orphans, with its online
+It is prepared once in a few states (published in part, whole, with work pending, with orphans, with its online
 rows lost, not created at all); a scenario gets a copy of one of them. The stores are real: SQLite or PostgreSQL, LMDB or
 Redis, Parquet. Files lie in memory where there is /dev/shm, since a killed process needs no disk to be survived.
 """
@@ -13,11 +13,11 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, TypeVar
 
 import msgspec
 import pyarrow as pa
@@ -26,11 +26,12 @@ import sqlalchemy as sa
 
 from fstore import failpoints
 from fstore.backends import Backends, create_backends, open_backends
+from fstore.engines.duckdb import DuckDBEngine
 from fstore.interval import Interval
 from fstore.plan.steps import EVENT_TIMESTAMP, Plan, Step
 from fstore.registry.backups import back_up
 from fstore.registry.database import Database
-from fstore.registry.records import Head
+from fstore.registry.records import DataFile, Head
 from fstore.registry.tables import unreachable_generations
 from fstore.runtime.due import intervals_within
 from fstore.runtime.plan_cache import load_plan
@@ -39,6 +40,7 @@ from fstore.runtime.runner import run_step
 from fstore.settings import Settings, load_settings
 from fstore.stores.encoding import RowCodec
 from fstore.stores.online import OnlineView, ViewRows
+from tests.chaos.databases import Databases, Stores
 
 MODULE = '''
 from fstore import Entity, FeatureView, ParquetSource, agg, check, feature
@@ -90,6 +92,10 @@ GONE = "k07"
 WILD = "k19"
 """A key whose events break a check that quarantines."""
 
+T = TypeVar("T")
+Files = Mapping[int, Sequence[DataFile]]
+"""The files of attempts."""
+
 Content = dict[str, dict[str, str]]
 """Per view and interval (by its end), a hash of the rows: values, not bytes."""
 
@@ -105,23 +111,12 @@ def stop(_: str) -> None:
     raise Stop
 
 
-class Stores(NamedTuple):
-    """Which stores a world has: URLs of servers, None for the embedded ones."""
-
-    postgres: str | None = None
-    redis: str | None = None
-
-    @property
-    def label(self) -> str:
-        return f"{'postgresql' if self.postgres else 'sqlite'}+{'redis' if self.redis else 'lmdb'}"
-
-
 class World:
     """One project at one place, and copies of it in known states. Not for two scenarios at once."""
 
     def __init__(self, place: Path, stores: Stores = Stores(), number: int = 0) -> None:  # noqa: B008 (a value)
         self.place, self.root, self.stores = place, place / "world", stores
-        self._databases = _Databases(stores, number)
+        self._databases = Databases(stores, number)
         self.settings: Settings
         self.plan: Plan
         self.steps: dict[str, Step] = {}
@@ -129,6 +124,8 @@ class World:
         """The content of an undisturbed run, by variant of the source."""
         self.store_ids: dict[str, str] = {}
         self._tables: dict[tuple[str, int, int], pa.Table] = {}
+        self._made: dict[object, Any] = {}
+        self.engine: DuckDBEngine | None = None
 
     # -- states -------------------------------------------------------------------------------------------------------
 
@@ -248,8 +245,23 @@ class World:
         finally:
             backends.close()
 
+    @contextmanager
+    def opened(self) -> Iterator[Backends]:
+        """Open the real parts, with an engine that this process keeps: all it holds is a DuckDB without data."""
+        if self.engine is None:
+            self.engine = DuckDBEngine(memory_limit="256MB", threads=1, spill_dir=str(self.place / "spill"), root=self.root)
+        backends = open_backends(self.settings)
+        backends.__dict__["engine"] = self.engine
+        try:
+            yield backends
+        finally:
+            del backends.__dict__["engine"]
+            backends.close()
+
     def clear(self) -> None:
         """Delete everything."""
+        if self.engine is not None:
+            self.engine.close()
         shutil.rmtree(self.place, ignore_errors=True)
         self._databases.clear()
 
@@ -282,17 +294,36 @@ class World:
         return {view: self._view_content(backends, view, backends.registry.ledger.heads(view)) for view in views}
 
     def _view_content(self, backends: Backends, view: str, heads: list[Head]) -> dict[str, str]:
-        rows = self.published_rows(backends, view, heads)
-        return {
-            f"{interval.end:%m-%d}": _hashed(self.rows_of(view, rows, interval))
-            for head in heads
-            for interval in intervals_within(self.steps[view], head.start, head.end)
-        }
+        files = backends.registry.ledger.files([head.attempt for head in heads])
 
-    def published_rows(self, backends: Backends, view: str, heads: list[Head]) -> pa.Table:
+        def make() -> dict[str, str]:
+            rows = self.published_rows(backends, view, heads, files)
+            return {
+                f"{interval.end:%m-%d}": _hashed(self.rows_of(view, rows, interval))
+                for head in heads
+                for interval in intervals_within(self.steps[view], head.start, head.end)
+            }
+
+        return self.once(backends, ("content", view), heads, files, make)
+
+    def once(
+        self, backends: Backends, what: tuple[str, ...], heads: Sequence[Head], files: Files, make: Callable[[], T]
+    ) -> T:
+        """Make something of what heads hold, once as long as that and its files are the same."""
+        held = tuple(
+            (h.start, h.end, h.sequence, *(_state_of(backends, f.path) for f in files.get(h.attempt, ()))) for h in heads
+        )
+        if (key := (what, held)) not in self._made:
+            if len(self._made) > 500:
+                self._made.clear()
+            self._made[key] = make()
+        found: T = self._made[key]
+        return found
+
+    def published_rows(self, backends: Backends, view: str, heads: list[Head], files: Files | None = None) -> pa.Table:
         """Return the rows that heads hold, with a column that says which sequence each is of."""
         step = self.steps[view]
-        files = backends.registry.ledger.files([head.attempt for head in heads])
+        files = backends.registry.ledger.files([head.attempt for head in heads]) if files is None else files
         parts = [self._schema(step).empty_table()]
         for head in heads:
             for file in files.get(head.attempt, ()):
@@ -305,8 +336,7 @@ class World:
 
     def _table(self, backends: Backends, path: str) -> pa.Table:
         """Read a file, once as long as it is the same: that is, has its size and was not written again."""
-        found = Path(backends.offline.full_path(path)).stat()
-        key = (path, found.st_mtime_ns, found.st_size)
+        key = _state_of(backends, path)
         if key not in self._tables:
             if len(self._tables) > 500:
                 self._tables.clear()
@@ -340,6 +370,12 @@ class World:
 
         fields = [pa.field(field.name, field.type) for field in arrow_schema(step.columns())]
         return pa.schema([*fields, pa.field("sequence", pa.int64())])
+
+
+def _state_of(backends: Backends, path: str) -> tuple[str, int, int]:
+    """Return what is another whenever a file of the offline store is written again."""
+    found = Path(backends.offline.full_path(path)).stat()
+    return path, found.st_mtime_ns, found.st_size
 
 
 def shared_place() -> Path:
@@ -377,85 +413,3 @@ def _hashed(rows: pa.Table) -> str:
     kept = rows.drop_columns(["sequence"])
     lines = sorted(repr(tuple(row.values())) for row in kept.to_pylist())
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16] + f"/{len(lines)}"
-
-
-class _Databases:
-    """The parts of a state that are not files below the project's root: servers' databases."""
-
-    def __init__(self, stores: Stores, number: int, prefix: str = "") -> None:
-        self._stores, self._number, self._prefix = stores, number, prefix or f"chaos_{os.getpid()}"
-        self._kept: set[str] = set()
-        self._dumps: dict[str, list[tuple[bytes, bytes]]] = {}
-
-    def numbered(self, number: int) -> _Databases:
-        """Return the databases of another place with the same states."""
-        copy = _Databases(self._stores, number, self._prefix)
-        copy._dumps = self._dumps
-        return copy
-
-    @property
-    def _name(self) -> str:
-        return f"{self._prefix}_{self._number}"
-
-    def urls(self) -> dict[str, str]:
-        found = {}
-        if self._stores.postgres:
-            found["registry_url"] = self._stores.postgres.rpartition("/")[0] + f"/{self._name}"
-        if self._stores.redis:
-            found["online_url"] = self._stores.redis.rpartition("/")[0] + f"/{self._number}"
-        return found
-
-    def begin(self) -> None:
-        self._sql(f"CREATE DATABASE {self._name}")
-
-    def keep(self, state: str) -> None:
-        copy = self._copy(state)
-        self._sql(f"DROP DATABASE IF EXISTS {copy}", f"CREATE DATABASE {copy} TEMPLATE {self._name}")
-        self._kept.add(state)
-        if self._stores.redis:
-            with self._redis() as client:
-                self._dumps[state] = [(key, client.dump(key)) for key in client.scan_iter(count=1000)]
-
-    def restore(self, state: str) -> None:
-        name = self._name
-        self._sql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)", f"CREATE DATABASE {name} TEMPLATE {self._copy(state)}")
-        if self._stores.redis:
-            with self._redis() as client:
-                pipe = client.pipeline(transaction=False)
-                pipe.flushdb()
-                for key, dump in self._dumps[state]:
-                    pipe.restore(key, 0, dump)
-                pipe.execute()
-
-    def lose_online(self, settings: Settings, store_id: str) -> None:
-        """Leave an online store that has its id and nothing else."""
-        from fstore.backends import _online_store
-
-        if self._stores.redis:
-            with self._redis() as client:
-                client.flushdb()
-        else:
-            shutil.rmtree(settings.online_url.removeprefix("lmdb:"))
-        store = _online_store(settings)
-        store.create(store_id)
-        store.close()
-
-    def clear(self) -> None:
-        for name in [self._name, *map(self._copy, self._kept)]:
-            self._sql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-
-    def _copy(self, state: str) -> str:
-        return f"{self._prefix}_{state.replace('-', '_')}"
-
-    def _sql(self, *statements: str) -> None:
-        if self._stores.postgres:
-            import psycopg
-
-            with psycopg.connect(self._stores.postgres, autocommit=True) as connection:
-                for statement in statements:
-                    connection.execute(statement)
-
-    def _redis(self):
-        import redis
-
-        return redis.Redis.from_url(self.urls()["online_url"])
