@@ -213,7 +213,8 @@ def _looked_up(words: _Words, indices: pa.Array) -> _Words:
 
 
 def _float_words(values: npt.NDArray[np.generic]) -> _Words:
-    wide = values.astype(np.float64) + 0.0  # adding zero turns -0.0 into 0.0
+    with np.errstate(invalid="ignore"):  # nulls may be anything
+        wide = values.astype(np.float64) + 0.0  # adding zero turns -0.0 into 0.0
     if (lost := np.isnan(wide)).any():
         wide[lost] = np.nan
     return wide.view(np.uint64)

@@ -22,11 +22,14 @@ PAIRS_PER_EVENT = 1.5
 CARRIED_PAIRS_PER_EVENT = 0.1
 """Up to here the pairs may carry their features: cheaper than reading the key and the time of every event twice."""
 
-MOST_KEYS = 0.8
-"""Dropping the events of other keys pays where the spine has at most this part of all keys."""
+SPARSE = 0.05
+"""Up to so many entity rows per event, features are better fetched for the rows found than carried through a sort."""
 
 WIDE = 40
-"""So many features are better fetched for the rows found than carried through a sort."""
+"""So many features are so in any case, and are never carried by pairs."""
+
+FEW_KEYS = 100
+"""Dropping the events of other keys before sorting pays where the spine has so few: the view is likely to have many more."""
 
 
 class EventSizes(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,20 +70,18 @@ def choose_event_join(sizes: EventSizes) -> EventJoin:
         return ARG_MAX
     if sizes.pairs <= PAIRS_PER_EVENT * sizes.events:
         return NEWEST
-    if sizes.features >= WIDE:
+    if sizes.spine_keys <= FEW_KEYS:
+        return NARROW_ASOF_OF_KEYS
+    if sizes.features >= WIDE or sizes.spine_rows <= SPARSE * sizes.events:
         return NARROW_ASOF
-    return ASOF_OF_KEYS if sizes.spine_keys <= MOST_KEYS * sizes.keys else ASOF
+    return ASOF
 
 
 def asof_sql(view: SelectedView) -> str:
     """Return the ASOF join that carries all features."""
-    return _asof(view, f"{payload_sql(view.step, view.features)} FROM published p")
-
-
-def asof_of_keys_sql(view: SelectedView) -> str:
-    """Return the ASOF join from which the events of other keys are dropped before it sorts them."""
-    return _asof(
-        view, f"{payload_sql(view.step, view.features)} FROM published p SEMI JOIN spine s ON {same_key_sql(view.step)}"
+    return (
+        f"WITH held AS ({payload_sql(view.step, view.features)} FROM published p) "
+        f"SELECT {_found(view)} FROM spine s ASOF LEFT JOIN held p ON {_visible(view)} ORDER BY s.position"
     )
 
 
@@ -109,24 +110,26 @@ def newest_sql(view: SelectedView) -> str:
 
 def narrow_asof_sql(view: SelectedView) -> str:
     """Return the ASOF join of key and time alone, and the features of the rows that it found."""
-    return _late(
-        view, f"SELECT s.position, p.{EVENT_TIMESTAMP} AS found_at FROM spine s ASOF JOIN published p ON {_visible(view)}"
-    )
+    return _late(view, _narrow_asof(view, "published"))
+
+
+def narrow_asof_of_keys_sql(view: SelectedView) -> str:
+    """Return the same, the events of other keys dropped before they are sorted."""
+    return _late(view, _narrow_asof(view, f"(SELECT p.* FROM published p SEMI JOIN spine s ON {same_key_sql(view.step)})"))
 
 
 ASOF = EventJoin("ASOF join on (key, time)", asof_sql)
-ASOF_OF_KEYS = EventJoin("ASOF join on (key, time) of the events of the keys asked for", asof_of_keys_sql)
 ARG_MAX = EventJoin("hash join on the key, keeping the newest row", arg_max_sql)
 NEWEST = EventJoin("hash join on the key for the newest time, then equi-join on (key, time)", newest_sql)
 NARROW_ASOF = EventJoin("ASOF join of keys and times alone, then equi-join on (key, time)", narrow_asof_sql)
-EVENT_JOINS = (ASOF, ASOF_OF_KEYS, ARG_MAX, NEWEST, NARROW_ASOF)
+NARROW_ASOF_OF_KEYS = EventJoin(
+    "ASOF join of the times of the keys asked for, then equi-join on (key, time)", narrow_asof_of_keys_sql
+)
+EVENT_JOINS = (ASOF, ARG_MAX, NEWEST, NARROW_ASOF, NARROW_ASOF_OF_KEYS)
 
 
-def _asof(view: SelectedView, held: str) -> str:
-    return (
-        f"WITH held AS ({held}) SELECT {_found(view)} FROM spine s ASOF LEFT JOIN held p ON {_visible(view)} "
-        "ORDER BY s.position"
-    )
+def _narrow_asof(view: SelectedView, events: str) -> str:
+    return f"SELECT s.position, p.{EVENT_TIMESTAMP} AS found_at FROM spine s ASOF JOIN {events} p ON {_visible(view)}"
 
 
 def _late(view: SelectedView, newest: str) -> str:

@@ -89,7 +89,8 @@ MILLION = 1_000_000
         (100_000, 63_000, 10, event_plans.NEWEST),
         (1_000_000, 100_000, 10, event_plans.ASOF),
         (1_000_000, 100_000, 100, event_plans.NARROW_ASOF),
-        (1_000, 1, 10, event_plans.ASOF),  # one hot key: each row would meet all of its events
+        (1_000, 1, 10, event_plans.NARROW_ASOF_OF_KEYS),  # one hot key: each row would meet all of its events
+        (100_000, 1_000, 10, event_plans.NARROW_ASOF),  # many events per key, few rows find one
         (2_000_000, 1_400_000, 10, event_plans.NEWEST),  # hardly any event per key
     ],
 )
