@@ -5,6 +5,8 @@ What the reader does not see says it, in an HTML comment on the line above a blo
 * ``<!-- file: feature_defs/x.py -->``  the block is that file of the page's project (several blocks are put together);
 * ``<!-- run -->``                      Python is executed, the lines of a console block are run; output shown must be real;
 * ``<!-- run: exit 1 -->``              the same, and the last command of the block ends with that code;
+* ``<!-- run: mlflow -->``              Python is executed in that environment of its own (tests/docs/environments.py), apart from
+  the page's other blocks, or left out where the environment cannot be made;
 * ``<!-- output -->``                   the block is what the Python block before it prints.
 
 In a console block lines that begin with ``$`` are commands and the others their output; where no line does, all are

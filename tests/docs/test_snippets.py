@@ -22,6 +22,7 @@ import pytest
 from fstore.definitions.loader import load_project
 from fstore.plan.compiler import compile_plan
 from fstore.settings import load_settings
+from tests.docs.environments import ENVIRONMENTS, EnvironmentMissing, python_of
 from tests.docs.pages import PAGES, ROOT, Block, check_output, commands_of, read_blocks
 
 RUNNING = [page for page in PAGES if any(block.verb for block in read_blocks(page))]
@@ -36,7 +37,7 @@ class Shell:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._python: subprocess.Popen[str] | None = None
+        self._pythons: dict[str, subprocess.Popen[str]] = {}
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("FSTORE_", "AIRFLOW"))}
         self.environment = kept | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}", "COLUMNS": "200",
                                    "PYTEST_PLUGINS": "fstore.testing.plugin"}  # fmt: skip
@@ -52,25 +53,32 @@ class Shell:
         self.directory = Path(directory)
         return done.stdout + errors
 
-    def execute(self, code: str) -> str:
-        """Execute Python in the project and return what it printed; names live as long as the page."""
-        if self._python is None:
+    def execute(self, code: str, environment: str = "") -> str:
+        """Execute Python in the project and return what it printed; names live as long as the page.
+
+        An environment of its own has names of its own. Raises EnvironmentMissing.
+        """
+        if environment not in self._pythons:
             driver = Path(__file__).with_name("_driver.py")
-            self._python = subprocess.Popen(
-                [sys.executable, str(driver)], cwd=self.directory, env=self.environment, text=True,
+            python, variables = sys.executable, self.environment
+            if environment:
+                python, variables = str(python_of(environment)), variables | ENVIRONMENTS[environment].variables
+            self._pythons[environment] = subprocess.Popen(
+                [python, str(driver)], cwd=self.directory, env=variables, text=True,
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             )  # fmt: skip
-        assert self._python.stdin is not None
-        assert self._python.stdout is not None
-        self._python.stdin.write(json.dumps(code) + "\n")
-        self._python.stdin.flush()
-        answer = json.loads(self._python.stdout.readline())
+        process = self._pythons[environment]
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(json.dumps(code) + "\n")
+        process.stdin.flush()
+        answer = json.loads(process.stdout.readline())
         assert not answer["error"], answer["error"]
         return str(answer["printed"])
 
     def close(self) -> None:
-        if self._python is not None:
-            self._python.communicate(timeout=30)
+        for process in self._pythons.values():
+            process.communicate(timeout=30)
 
 
 # -- the projects that pages begin with -------------------------------------------------------------------------------
@@ -165,6 +173,7 @@ PROJECTS = {
     "docs/reference/client.md": laid_out,
     "docs/reference/on-demand.md": nothing,
     "docs/how-to/backfill.md": laid_out,
+    "docs/how-to/train-a-model.md": flights,
     "docs/how-to/repair.md": laid_out,
     "docs/how-to/test-features.md": laid_out,
     "docs/how-to/back-up-the-registry.md": laid_out,
@@ -183,8 +192,9 @@ def opened(page: Path, root: Path) -> Iterator[Shell]:
 # -- tests ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.timeout(900)  # the first time, environments are made
 @pytest.mark.parametrize("page", RUNNING, ids=relative)
-def test_blocks_run_and_print_what_is_shown(page: Path, tmp_path: Path) -> None:
+def test_blocks_run_and_print_what_is_shown(page: Path, tmp_path: Path, subtests: pytest.Subtests) -> None:
     printed = ""
     with opened(page, tmp_path / "page") as shell:
         for block in read_blocks(page):
@@ -192,6 +202,9 @@ def test_blocks_run_and_print_what_is_shown(page: Path, tmp_path: Path) -> None:
                 printed = follow(shell, block, printed)
             except AssertionError as error:
                 pytest.fail(f"{relative(page)}:{block.line}: {error}", pytrace=False)
+            except EnvironmentMissing as missing:
+                with subtests.test(f"the block of line {block.line}"):
+                    pytest.skip(f"environment {block.value!r} cannot be made here: {missing}")
     for directory in (tmp_path / "page").rglob("feature_defs"):
         assert compile_plan(load_project(directory, "page"), {}).problems == ()
 
@@ -231,7 +244,7 @@ def follow(shell: Shell, block: Block, printed: str) -> str:
             with file.open("a", encoding="utf-8") as text:
                 text.write(f"{block.text}\n")
         case "run", "python":
-            return shell.execute(block.text)
+            return shell.execute(block.text, block.value)
         case "output", _:
             check_output(tuple(line for line in block.text.splitlines() if line.strip()), printed, shell.directory)
         case "run", _:
