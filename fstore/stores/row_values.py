@@ -278,9 +278,8 @@ def _any(mask: Mask) -> bool:
 def _vectors(array: pa.Array, size: int) -> Array:
     """Return vectors as a matrix, NaN where an item or all of a vector is null."""
     items = array.values.slice(array.offset * size, len(array) * size)
-    matrix = items.to_numpy(zero_copy_only=False).reshape(len(array), size)
+    matrix = items.to_numpy(zero_copy_only=False).reshape(len(array), size).copy()
     if array.null_count:
-        matrix = matrix.copy()
         matrix[array.is_null().to_numpy(zero_copy_only=False)] = np.nan
     return matrix  # type: ignore[no-any-return]
 

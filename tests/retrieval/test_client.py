@@ -246,8 +246,8 @@ def test_online_reads_refuse_what_is_not_there(client: Client) -> None:
     with pytest.raises(RetrievalError) as raised:
         client.get_online_features(["shops:size"], {"shop": [7]})
     assert str(raised.value) == (
-        "view 'shops' is not kept online (online = False in feature_defs/p.py:1); read it with get_historical_features, or "
-        "leave its features out"
+        "view 'shops' is not kept online (online = False in feature_defs/p.py:1); read it with get_historical_features, pass "
+        'offline="allow", or leave its features out'
     )
     with pytest.raises(FloorMissing) as missing:
         client.get_online_features(["orders:n"], {"user_id": ["u1"]})
