@@ -7,6 +7,7 @@ physical schema of each Parquet file. Files whose name, or one of whose director
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from fstore.filesystem import is_remote, open_filesystem
 _WILDCARD = re.compile(r"[*?\[]")
 _FOOTER_THREADS = 8
 _REMEMBERED = 65_536
+_DISK_FAILS = {errno.EIO, errno.ESTALE}
 
 
 class SourceFile(msgspec.Struct, frozen=True):
@@ -163,7 +165,8 @@ def _glob_pattern(glob: str) -> re.Pattern[str]:
 def read_footers(source: PhysicalSource, found: SourceFiles) -> list[Footer]:
     """Return what the footer of every file says, in order; footers of files that have not changed come from memory.
 
-    Raises SourceUnreadable with the first file that is half-written, corrupt or no Parquet.
+    Raises SourceUnreadable with the first file that is half-written, corrupt or no Parquet, and StoreUnavailable when the
+    disk fails.
     """
     time = source.event_time or source.updated_at
     try:
@@ -197,7 +200,7 @@ def _local_file(path: str) -> SourceFile:
     try:
         status = Path(path).stat()
     except OSError as error:
-        raise _Unreadable(path, str(error)) from error
+        raise _unreadable(path, error) from error
     return SourceFile(path, status.st_size, status.st_mtime_ns)
 
 
@@ -205,6 +208,13 @@ class _Unreadable(Exception):
     def __init__(self, path: str, message: str) -> None:
         self.path = path
         super().__init__(message)
+
+
+def _unreadable(path: str, error: Exception) -> Exception:
+    """Return what an error says of a file: that it is broken, or that the disk is, which says nothing of the file."""
+    if isinstance(error, OSError) and error.errno in _DISK_FAILS:
+        return StoreUnavailable(f"{path} cannot be read now, the disk or its network fails: {error}")
+    return _Unreadable(path, str(error).rstrip("."))
 
 
 _FOOTERS: dict[tuple[str, SourceFile, str | None], Footer] = {}
@@ -220,7 +230,7 @@ def _footer(filesystem: pafs.FileSystem, file: SourceFile, time: str | None) -> 
             span = None if time is None else _span(parquet.metadata, schema, time)
             is_empty = parquet.metadata.num_rows == 0
     except (pa.ArrowException, OSError) as error:
-        raise _Unreadable(file.path, str(error).rstrip(".")) from error
+        raise _unreadable(file.path, error) from error
     if len(_FOOTERS) >= _REMEMBERED:
         _FOOTERS.clear()
     return _FOOTERS.setdefault(key, Footer(schema, span, is_empty))
