@@ -289,9 +289,9 @@ def _copied(world: World, place: Path) -> World:
 
 def _sample(points: list[Point], sampled: int | None, options: Options) -> list[Point]:
     """Return points chosen by the seed: the faults in turn, and of each the rare calls as often as the frequent ones."""
-    if sampled is None or sampled >= len(points):
-        return points
     chance = random.Random(options.seed)
+    if sampled is None or sampled >= len(points):
+        return chance.sample(points, len(points))  # so that stopping early is fair
     groups: dict[tuple[str, str], list[Point]] = {}
     for point in chance.sample(points, len(points)):
         groups.setdefault((point.call, point.fault), []).append(point)
