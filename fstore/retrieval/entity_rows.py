@@ -7,7 +7,7 @@ Imports pandas and polars only when the reader has done so.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -41,9 +41,7 @@ def read_entity_rows(rows: EntityRows) -> pa.Table:
     A pandas index is left out. Raises EntityColumnError for anything that is not a table, or has a column name twice.
     """
     table = _as_table(rows)
-    names = table.column_names
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise EntityColumnError(f"the entity rows have column(s) {listing(twice)} more than once; rename or drop one")
+    _refuse_twice(table.column_names)
     return table
 
 
@@ -112,6 +110,8 @@ def time_column(table: pa.Table, name: str) -> npt.NDArray[np.int64]:
 
     Raises EntityColumnError when the column is missing, null somewhere, no time, without zone, or finer than microseconds.
     """
+    if not isinstance(name, str):
+        raise EntityColumnError(f"timestamp_column must be the name of a column, got {name!r}")
     if name not in table.column_names:
         raise EntityColumnError(
             f"the entity rows have no column {name!r} with the time of each row; they have {listing(table.column_names)}."
@@ -141,6 +141,11 @@ def time_column(table: pa.Table, name: str) -> npt.NDArray[np.int64]:
     return values
 
 
+def _refuse_twice(names: Sequence[str]) -> None:
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise EntityColumnError(f"the entity rows have column(s) {listing(twice)} more than once; rename or drop one")
+
+
 def _as_table(rows: object) -> pa.Table:
     if isinstance(rows, pa.Table):
         return rows
@@ -152,6 +157,7 @@ def _as_table(rows: object) -> pa.Table:
     library = type(rows).__module__.partition(".")[0]
     try:
         if library == "pandas":
+            _refuse_twice([str(name) for name in getattr(rows, "columns", ())])  # which pandas allows
             return pa.Table.from_pandas(rows, preserve_index=False).replace_schema_metadata(None)
         if library == "polars" and hasattr(rows, "to_arrow"):
             return rows.to_arrow()
@@ -162,6 +168,8 @@ def _as_table(rows: object) -> pa.Table:
             return _from_lists({name: [row.get(name) for row in rows] for name in names})
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise EntityColumnError(f"the entity rows have a column of mixed types: {error}") from None
+    except (OverflowError, UnicodeEncodeError) as error:
+        raise EntityColumnError(f"the entity rows have a value that no column can hold: {error}") from None
     raise EntityColumnError(
         f"entity rows must be a pandas or polars DataFrame, an Arrow table, a Parquet path or a list of dicts, got "
         f"{type(rows).__name__}"
@@ -169,6 +177,9 @@ def _as_table(rows: object) -> pa.Table:
 
 
 def _from_lists(columns: Mapping[str, object]) -> pa.Table:
+    for name, values in columns.items():
+        if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+            raise EntityColumnError(f"column {name!r} must be a list with a value per row, got {values!r}")
     arrays = {name: pa.array(values) for name, values in columns.items()}
     lengths = {name: len(values) for name, values in arrays.items()}
     if len(set(lengths.values())) > 1:
@@ -192,8 +203,11 @@ def _converted(column: pa.ChunkedArray, key: Column, view: str) -> pa.ChunkedArr
     column = _plain(column)
     if pa.types.is_null(column.type):
         return column.cast(wanted)
-    if pa.types.is_floating(column.type):
-        column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
+    if pa.types.is_floating(column.type) and (rows := pc.sum(pc.is_nan(column)).as_py()):
+        raise EntityColumnError(
+            f"column {key.name!r}, a join key of view {view!r}, holds NaN in {rows} row(s), which names no entity. "
+            "Give null where there is no key, and the features of that row are null"
+        )
     if not _convertible(column.type, wanted):
         raise EntityColumnError(
             f"column {key.name!r} holds {column.type}, but the join key of view {view!r} is {key.type}. "

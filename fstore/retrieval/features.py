@@ -182,7 +182,8 @@ def as_texts(features: Sequence[Wanted] | None) -> tuple[str, ...] | None:
         return None
     if isinstance(features, str | type) or not isinstance(features, Sequence):
         what = "the text " if isinstance(features, str) else ""
-        raise RetrievalError(f"features must be a list of references, not {what}{features!r}: write [{features!r}]")
+        fix = f"write [{features!r}]" if isinstance(features, str | type) else "their order is that of the columns"
+        raise RetrievalError(f"features must be a list of references, not {what}{features!r}: {fix}")
     return tuple(item if isinstance(item, str) else text for item in features for text in _texts(item))
 
 
@@ -217,6 +218,8 @@ def _wanted(registry: Registry, features: Sequence[Wanted] | None, service: str 
     if (features is None) == (service is None):
         raise RetrievalError('say what to read: either features=["view:feature", …] or service="name"')
     if service is not None:
+        if not isinstance(service, str):
+            raise RetrievalError(f"service must be the name of a service, got {service!r}")
         return registry.service(service).references
     texts = as_texts(features) or ()
     if not texts:

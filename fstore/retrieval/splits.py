@@ -33,7 +33,7 @@ def split_rows(
         raise RetrievalError(
             f"cuts must be instants in ascending order, at least one; got {', '.join(map(str, cuts)) or 'none'}"
         )
-    wait = _micros(matures_after)
+    wait = 0 if matures_after is None else _micros(matures_after)
     parts = np.searchsorted(edges, instants, side="right")
     known = np.searchsorted(edges, instants + wait, side="left") <= parts
     known |= parts == len(edges)
@@ -57,10 +57,13 @@ def _mature(instants: npt.NDArray[np.int64], matures_after: str | timedelta, at:
     return instants + _micros(matures_after) <= to_micros(_instant(at, "at"))
 
 
-def _micros(duration: str | timedelta | None) -> int:
-    if duration is None:
-        return 0
-    wait = parse_duration(duration) if isinstance(duration, str) else duration
+def _micros(duration: str | timedelta) -> int:
+    try:
+        wait = parse_duration(duration) if isinstance(duration, str) else duration
+    except ValueError as error:
+        raise RetrievalError(f"matures_after: {error}") from None
+    if not isinstance(wait, timedelta):
+        raise RetrievalError(f'matures_after must be a duration, such as "30d" or a timedelta, got {duration!r}')
     if wait < timedelta():
         raise RetrievalError(f"matures_after must not be negative, got {duration!r}")
     return wait // MICROSECOND

@@ -79,7 +79,6 @@ def test_keys_convert_when_nothing_is_lost() -> None:
     assert convert(pa.table({"k": pa.array([1, None], pa.int8())}), "int64") == [1, None]
     assert convert(pa.table({"k": pa.array([1, 255], pa.uint64())}), "uint8") == [1, 255]
     assert convert(pd.DataFrame({"k": [1.0, np.nan]}).pipe(read_entity_rows), "int32") == [1, None]
-    assert convert(pa.table({"k": [1.0, float("nan")]}), "int64") == [1, None]
     assert convert(pa.table({"k": pa.array(["a", None]).dictionary_encode()}), "string") == ["a", None]
     assert convert(pa.table({"k": pa.array(["a"], pa.large_string())}), "string") == ["a"]
     assert convert([None, None], "string") == [None, None]
@@ -105,6 +104,14 @@ def test_keys_that_would_lose_something_are_refused() -> None:
     )
     assert "holds timestamp[us], but" in message([datetime(2026, 1, 1)], "date")  # noqa: DTZ001
     assert "is bool" in message([1], "bool")
+
+
+def test_a_nan_is_no_null_but_where_pandas_has_no_other() -> None:
+    assert convert(pd.DataFrame({"k": [1.0, np.nan]}).pipe(read_entity_rows), "int64") == [1, None]
+    assert message(pa.table({"k": [1.0, float("nan")]}), "int64") == (
+        "column 'k', a join key of view 'v', holds NaN in 1 row(s), which names no entity. Give null where there is no key, "
+        "and the features of that row are null"
+    )
 
 
 def test_a_missing_key_suggests_the_closest_column() -> None:
