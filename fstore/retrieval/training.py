@@ -79,8 +79,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Manifest:
-        """Return the manifest that :meth:`to_json` wrote."""
-        return msgspec.json.decode(text, type=cls)
+        """Return the manifest that :meth:`to_json` wrote. Raises RetrievalError for any other text."""
+        try:
+            return msgspec.json.decode(text, type=cls)
+        except msgspec.DecodeError as error:
+            raise RetrievalError(f"the text is no manifest of a training frame: {error}") from None
 
 
 def read_manifest(path: str | Path) -> Manifest:
@@ -88,10 +91,10 @@ def read_manifest(path: str | Path) -> Manifest:
     file = Path(path)
     try:
         if file.suffix == ".parquet":
-            metadata = pq.read_schema(file).metadata or {}
+            metadata = pq.read_metadata(file).metadata or {}
             return Manifest.from_json(metadata[MANIFEST_KEY])
         return Manifest.from_json(file.read_bytes())
-    except (OSError, KeyError, pa.ArrowInvalid, msgspec.DecodeError) as error:
+    except (OSError, KeyError, pa.ArrowInvalid, RetrievalError) as error:
         raise RetrievalError(f"{file} holds no manifest of a training frame: {error}") from None
 
 
@@ -156,12 +159,16 @@ class TrainingFrame:
 
     def explain(self) -> str:
         """Describe in text where the values come from, view by view."""
-        manifest = self.manifest
-        head = (
-            f"{manifest.rows} rows, {len(manifest.features)} features, project {manifest.project!r} at sequence "
-            f"{manifest.sequence}, registry version {manifest.registry_version}, read {format_instant(manifest.created_at)}"
-        )
-        return "\n".join([head, *(line for report in manifest.views for line in _explain_view(report))])
+        return explain_manifest(self.manifest)
+
+
+def explain_manifest(manifest: Manifest) -> str:
+    """Describe in text where a frame's values come from, view by view."""
+    head = (
+        f"{manifest.rows} rows, {len(manifest.features)} features, project {manifest.project!r} at sequence "
+        f"{manifest.sequence}, registry version {manifest.registry_version}, read {format_instant(manifest.created_at)}"
+    )
+    return "\n".join([head, *(line for report in manifest.views for line in _explain_view(report))])
 
 
 def _explain_view(report: ViewReport) -> Sequence[str]:
