@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Mapping
@@ -184,6 +185,12 @@ class Market:
     def _offline(self) -> Path:
         return Path(self.settings.offline_url.removeprefix("file:"))
 
+    def _files(self) -> dict[str, str]:
+        """Return the paths of the offline store's files by their names in it."""
+        root = str(self._offline)
+        paths = [f"{directory}/{name}" for directory, _, names in os.walk(root) for name in names]
+        return {path.removeprefix(f"{root}/"): path for path in paths}
+
     def take(self) -> State:
         """Return the state of now."""
         with closing(sqlite3.connect(self._registry)) as connection:
@@ -192,7 +199,7 @@ class Market:
             }
         rows["lineage_events"].sort()
         online: dict[bytes, bytes] = self.backends.online._run(lambda transaction: dict(transaction.cursor()))
-        files = {str(p.relative_to(self._offline)): p.read_bytes() for p in self._offline.rglob("*") if p.is_file()}
+        files = {name: Path(path).read_bytes() for name, path in self._files().items()}
         hashed = hashlib.sha256(json.dumps(rows, sort_keys=True).encode())
         for part in (online, files):
             hashed.update(repr(sorted(part.items())).encode())
@@ -213,12 +220,12 @@ class Market:
                 transaction.put(key, value)
 
         self.backends.online._run(put_online, write=True)
-        for path in self._offline.rglob("*"):
-            if path.is_file() and str(path.relative_to(self._offline)) not in state.files:
-                path.unlink()
+        there = self._files()
+        for name in there.keys() - state.files.keys():
+            Path(there[name]).unlink()
         for name, content in state.files.items():
             path = self._offline / name
-            if not path.is_file() or path.read_bytes() != content:
+            if name not in there or path.read_bytes() != content:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
 
