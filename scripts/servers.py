@@ -78,6 +78,24 @@ def redis_server(*arguments: str, port: int | None = None) -> Iterator[RunningSe
 
 
 @contextlib.contextmanager
+def redis_sentinel(primary_port: int, *, service: str = "main", down_after_ms: int = 500) -> Iterator[RunningServer]:
+    """Run a Sentinel that alone decides when a primary is down; its URL is ``redis+sentinel://…/<service>``."""
+    binary = find_redis()
+    with _directory("sentinel") as directory:
+        port, configuration = free_port(), directory / "sentinel.conf"
+        configuration.write_text(
+            f"port {port}\nbind 127.0.0.1\ndir {directory}\n"
+            f"sentinel monitor {service} 127.0.0.1 {primary_port} 1\n"
+            f"sentinel down-after-milliseconds {service} {down_after_ms}\n"
+            f"sentinel failover-timeout {service} 3000\n"
+        )
+        with _running([str(binary), str(configuration), "--sentinel"], directory) as process:
+            server = RunningServer(process, f"redis+sentinel://127.0.0.1:{port}/{service}", port, directory)
+            _wait_until(lambda: _redis_answers(port), process, directory)
+            yield server
+
+
+@contextlib.contextmanager
 def postgres_server(
     kept: Path | None = None, *, port: int | None = None, settings: Mapping[str, object] | None = None
 ) -> Iterator[RunningServer]:

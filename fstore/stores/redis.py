@@ -40,7 +40,7 @@ from fstore.stores.online import (
     newest_per_key,
 )
 from fstore.stores.redis_async import AsyncRedisReads
-from fstore.stores.redis_connections import ReadConnections, async_pool, connect
+from fstore.stores.redis_connections import ReadConnections, async_pool, connect, disconnect
 from fstore.stores.redis_failures import Patience, classify, masked_url, refused_cluster, too_late
 from fstore.stores.redis_forgetting import EVERYTHING, FORGET, forget_arguments
 from fstore.stores.redis_keys import RedisKeys
@@ -234,8 +234,7 @@ class RedisStore:
     def close(self) -> None:
         """Close the connections; the next use opens new ones."""
         self._reads.close()
-        self._client.close()
-        self._client.connection_pool.disconnect()
+        disconnect(self._client)
 
     # -- parts --------------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fstore.errors import StoreError
 from fstore.stores.online import ViewKeys, ViewRows
+from fstore.stores.redis_connections import disconnect_pool
 from fstore.stores.redis_failures import Patience, classify, too_late
 from fstore.stores.redis_keys import RedisKeys
 
@@ -41,7 +42,7 @@ class AsyncRedisReads:
 
     async def close(self) -> None:
         """Close the connections; the next use opens new ones."""
-        await self._pool.disconnect()
+        await disconnect_pool(self._pool)
 
     async def _mget(self, keys: list[bytes], deadline: float | None) -> list[bytes | None]:
         from redis import exceptions  # noqa: PLC0415 (an optional dependency)

@@ -1,8 +1,10 @@
 """Connections to Redis, from a URL: blocking ones, and those of an event loop.
 
 ``redis://``, ``rediss://`` and ``unix://`` are read as redis-py reads them, options such as ``?socket_timeout=1`` and
-``?max_connections=50`` included. Nothing is connected before the first use, and nothing is tried again here: the stores do
-that. Raises SettingsError when the URL is none or redis-py is missing.
+``?max_connections=50`` included. ``redis+sentinel://host:port,host:port/service/db`` asks Sentinels which server is the
+primary, at every new connection; ``rediss+sentinel://`` then talks TLS with it, and options that begin with ``sentinel_``
+are for the connections to Sentinels. Nothing is connected before the first use, and nothing is tried again here: the stores
+do that. Raises SettingsError when the URL is none or redis-py is missing.
 """
 
 from __future__ import annotations
@@ -10,7 +12,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
 
 from fstore.errors import SettingsError
 from fstore.stores.redis_failures import masked_url
@@ -29,25 +32,92 @@ def connect(url: str) -> redis.Redis:
     """Return a client whose connections a thread takes from a pool."""
     try:
         import redis
-        from redis.backoff import NoBackoff
         from redis.retry import Retry
+        from redis.sentinel import Sentinel as UntypedSentinel
     except ImportError:
         raise SettingsError(
             f"the online store at {masked_url(url)} needs redis-py, which is not installed: pip install 'fstore[redis]'"
         ) from None
     try:
-        return redis.Redis.from_pool(redis.ConnectionPool.from_url(url, retry=Retry(NoBackoff(), 0), **_timeouts()))
+        if (watched := _sentinel(url)) is None:
+            return redis.Redis.from_pool(redis.ConnectionPool.from_url(url, **_options(Retry)))
+        Sentinel: Any = UntypedSentinel  # noqa: N806 (redis-py has no types there)
+        sentinel = Sentinel(watched.hosts, sentinel_kwargs=watched.sentinel_options | _options(Retry))
+        client: redis.Redis = sentinel.master_for(watched.service, **(_options(Retry) | watched.options))
     except ValueError as error:
         raise SettingsError(f"{masked_url(url)} is not a Redis URL: {error}") from None
+    return client
 
 
 def async_pool(url: str) -> redis.asyncio.ConnectionPool:
     """Return a pool of connections for one event loop."""
     from redis.asyncio import ConnectionPool
     from redis.asyncio.retry import Retry
-    from redis.backoff import NoBackoff
+    from redis.asyncio.sentinel import Sentinel as UntypedSentinel
 
-    return ConnectionPool.from_url(url, retry=Retry(NoBackoff(), 0), **_timeouts())
+    if (watched := _sentinel(url)) is None:
+        return ConnectionPool.from_url(url, **_options(Retry))
+    Sentinel: Any = UntypedSentinel  # noqa: N806 (redis-py has no types there)
+    sentinel = Sentinel(watched.hosts, sentinel_kwargs=watched.sentinel_options | _options(Retry))
+    pool: ConnectionPool = sentinel.master_for(watched.service, **(_options(Retry) | watched.options)).connection_pool
+    return pool
+
+
+def disconnect(client: redis.Redis) -> None:
+    """Close a client's connections, those to Sentinels too; the next use opens new ones."""
+    client.close()
+    client.connection_pool.disconnect()
+    for sentinel in getattr(client.connection_pool, "sentinel_manager", _NONE).sentinels:
+        sentinel.close()
+
+
+async def disconnect_pool(pool: redis.asyncio.ConnectionPool) -> None:
+    """Close the connections of an event loop likewise."""
+    await pool.disconnect()
+    for sentinel in getattr(pool, "sentinel_manager", _NONE).sentinels:
+        await sentinel.aclose()
+
+
+class _NoSentinels:
+    sentinels: tuple[Any, ...] = ()
+
+
+_NONE = _NoSentinels()
+
+
+class _Watched(NamedTuple):
+    """A primary that Sentinels know: their addresses, its name there, and options of connections to either."""
+
+    hosts: list[tuple[str, int]]
+    service: str
+    options: dict[str, Any]
+    sentinel_options: dict[str, Any]
+
+
+def _sentinel(url: str) -> _Watched | None:
+    """Return what a URL of Sentinels says, None for another URL. Raises ValueError."""
+    from redis import connection
+
+    parts = urlsplit(url)
+    if parts.scheme not in ("redis+sentinel", "rediss+sentinel"):
+        return None
+    user, _, addresses = parts.netloc.rpartition("@")
+    hosts = [urlsplit(f"//{address}") for address in addresses.split(",")]
+    path = [part for part in parts.path.split("/") if part]
+    if not all(host.hostname for host in hosts) or len(path) not in (1, 2):
+        raise ValueError(
+            "it should be redis+sentinel://host:port,host:port/service, with /db at its end where that is not 0"
+        )
+    database = f"/{path[1]}" if len(path) == 2 else ""
+    parse: Any = connection.parse_url
+    options: dict[str, Any] = parse(f"redis://{user}{'@' if user else ''}host{database}?{parts.query}")
+    del options["host"]
+    begins = "sentinel_"
+    sentinel_options = {name.removeprefix(begins): value for name, value in options.items() if name.startswith(begins)}
+    options = {name: value for name, value in options.items() if not name.startswith(begins)}
+    if parts.scheme.startswith("rediss"):
+        options["ssl"] = True
+    return _Watched([(host.hostname or "", host.port or 26379) for host in hosts], path[0], options, sentinel_options)
 
 
 class ReadConnections:
@@ -96,7 +166,7 @@ class ReadConnections:
 
     def _connect(self, connection: Any, deadline: float | None) -> None:
         """Connect and greet, by the deadline."""
-        own = [self._pool.connection_kwargs[name] for name in _timeouts()]
+        own = [self._pool.connection_kwargs[name] for name in ("socket_timeout", "socket_connect_timeout")]
         if deadline is None:
             connection.socket_timeout, connection.socket_connect_timeout = own
             connection.connect()
@@ -124,5 +194,8 @@ def _left(deadline: float) -> float:
     return max(deadline - time.monotonic(), 0.001)
 
 
-def _timeouts() -> dict[str, Any]:
-    return {"socket_timeout": _TIMEOUT, "socket_connect_timeout": _TIMEOUT}
+def _options(retry: type[Any]) -> dict[str, Any]:
+    """Return the options of every connection, which a URL may overrule; the stores themselves try again."""
+    from redis.backoff import NoBackoff
+
+    return {"socket_timeout": _TIMEOUT, "socket_connect_timeout": _TIMEOUT, "retry": retry(NoBackoff(), 0)}
