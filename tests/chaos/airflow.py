@@ -163,7 +163,7 @@ def run_disturbed(options: Options, *, kills: int, days: int = DAYS) -> Outcome:
             environ = {f"FSTORE_{name.upper()}": url for name, url in urls.items()} | QUICK
             airflow = stack.enter_context(LocalAirflow(root, database_url=database, environ=environ))
             client = stack.enter_context(contextlib.closing(airflow.client()))
-            client.wait_for_dags([*DAGS, MAINTENANCE])
+            _wait_for_dags(client)
             return _Disturbance(options, airflow, client, servers, settings, end).run(kills, wanted)
     finally:
         shutil.rmtree(place, ignore_errors=True)
@@ -294,6 +294,17 @@ class _Disturbance:
             for user, row, other in zip(USERS, found.online[view], wanted.online[view], strict=True):
                 if row != other:
                     yield f"online, {view} of {user} is {row}, undisturbed {other}"
+
+
+def _wait_for_dags(client: AirflowClient) -> None:
+    """Wait until Airflow knows the DAGs, however slowly it answers."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return client.wait_for_dags([*DAGS, MAINTENANCE])
+        except AirflowError:
+            if time.monotonic() > deadline:
+                raise
 
 
 def _is_worker(process: psutil.Process) -> bool:
