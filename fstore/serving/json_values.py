@@ -76,7 +76,7 @@ def json_type(type: pa.DataType, name: str) -> str:
 @lru_cache(maxsize=1024)
 def encoder(type: str) -> Encode:
     """Return what makes values of a logical type JSON."""
-    return _unchanged if type == "null" else _encoder(parse_type(type))
+    return unchanged if type == "null" else _encoder(parse_type(type))
 
 
 def _encoder(type: DataType) -> Encode:
@@ -99,10 +99,11 @@ def _encoder(type: DataType) -> Encode:
             return _nested(
                 type, lambda encode: lambda value: dict(zip(value, encode(list(value.values())), strict=True))  # type: ignore[attr-defined,call-overload]
             )  # fmt: skip
-    return _unchanged
+    return unchanged
 
 
-def _unchanged(values: list[object]) -> list[object]:
+def unchanged(values: list[object]) -> list[object]:
+    """Return values that JSON has as they are."""
     return values
 
 
@@ -113,7 +114,7 @@ def _each(encode: Callable[[object], object]) -> Encode:
 def _nested(type: DataType, wrap: Callable[[Encode], Callable[[object], object]]) -> Encode:
     assert type.item is not None, "lists, vectors and maps have items"
     encode = _encoder(type.item)
-    return _unchanged if encode is _unchanged else _each(wrap(encode))
+    return unchanged if encode is unchanged else _each(wrap(encode))
 
 
 def _encode_integers(values: list[object]) -> list[object]:

@@ -18,7 +18,7 @@ from fstore.errors import NotAcceptable
 from fstore.retrieval.online_response import OnlineResponse
 from fstore.retrieval.online_values import STATUSES, Status
 from fstore.serving.exchange import Answer
-from fstore.serving.json_values import Encode, encoder
+from fstore.serving.json_values import Encode, encoder, unchanged
 from fstore.serving.media import ASK_FOR_ARROW, Form
 from fstore.serving.responses import ColumnDescription, TableAnswer, arrow_answer
 
@@ -41,16 +41,16 @@ def online_json(
     response: OnlineResponse, entity_types: Mapping[str, str], *, statuses: bool, event_timestamps: bool
 ) -> Answer:
     """Return a response as JSON; the types are those of the entity columns. Raises NotAcceptable."""
-    types = {**entity_types, **response.types}
+    head, encoders = _shape((*entity_types.items(), *response.types.items()))
     values = response.to_dict()
     name = ""
     try:
-        for name, kind in types.items():
-            values[name] = encoder(kind)(values[name])
+        for name, encode in encoders:
+            values[name] = encode(values[name])
         encoded = msgspec.json.encode(values)
     except (ValueError, OverflowError) as error:  # a time that Python has no form for
         raise NotAcceptable(f"column {name!r} has a value that JSON has no form for: {error}. {ASK_FOR_ARROW}") from None
-    parts = [_head(tuple(types.items())), str(len(response)).encode(), b',"values":', encoded]
+    parts = [head, str(len(response)).encode(), b',"values":', encoded]
     if statuses:
         parts += [b',"statuses":', msgspec.json.encode(response.statuses)]
     if event_timestamps:
@@ -67,10 +67,11 @@ def online_arrow(response: OnlineResponse, *, details: bool) -> Answer:
 
 
 @lru_cache(maxsize=1024)
-def _head(types: tuple[tuple[str, str], ...]) -> bytes:
-    """Return how a JSON answer with these columns begins, up to the number of rows."""
+def _shape(types: tuple[tuple[str, str], ...]) -> tuple[bytes, list[tuple[str, Encode]]]:
+    """Return how a JSON answer with these columns begins, up to the number of rows, and which of them are encoded how."""
     columns = [ColumnDescription(name=name, type=kind) for name, kind in types]
-    return b'{"columns":' + msgspec.json.encode(columns) + b',"rows":'
+    encoders = [(name, encoder(kind)) for name, kind in types if encoder(kind) is not unchanged]
+    return b'{"columns":' + msgspec.json.encode(columns) + b',"rows":', encoders
 
 
 def _with_details(table: pa.Table, response: OnlineResponse) -> pa.Table:
