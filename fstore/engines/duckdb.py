@@ -27,6 +27,7 @@ from fstore.engines.duckdb_events import Sources
 from fstore.engines.duckdb_guard import check_select
 from fstore.engines.duckdb_listing import list_files
 from fstore.engines.duckdb_outputs import OutputColumns, describe_misfit
+from fstore.engines.duckdb_own_sql import read_own_sql
 from fstore.engines.duckdb_relations import View, relation_view
 from fstore.engines.duckdb_rows import ROWS, RowProgram
 from fstore.engines.duckdb_session import Session
@@ -117,6 +118,12 @@ class DuckDBEngine:
             if not table.schema.equals(schema):
                 table = pa.Table.from_batches([_normal_batch(batch, schema) for batch in table.to_batches()], schema)
             return table
+
+    def read_own_sql(self, sql: str) -> pa.RecordBatchReader:
+        """Run a reader's own SELECT; see :meth:`fstore.engines.engine.Engine.read_own_sql`."""
+        memory_limit, threads, _ = self._settings
+        settings: dict[str, str | int] = {"memory_limit": memory_limit, "temp_directory": str(self._opened().spill_dir)}
+        return read_own_sql(sql, root=self._root, settings=settings | ({"threads": threads} if threads else {}))
 
     def write(self, query: Query, path: str, *, schema: pa.Schema, sort_by: Sequence[str]) -> Written:
         """Run a query and write its rows, cast and sorted, as one Parquet file at a local path, synced to disk.

@@ -173,6 +173,13 @@ class Engine(Protocol):
         """Run a query and return all its rows; column names and order are the query's. Faster than reading a stream."""
         ...
 
+    def read_own_sql(self, sql: str) -> pa.RecordBatchReader:
+        """Run a reader's own SELECT, which may read any file that this process may; relative paths start at the root.
+
+        Never for the SQL of definitions. Raises ComputeError.
+        """
+        ...
+
     def write(self, query: Query, path: str, *, schema: pa.Schema, sort_by: Sequence[str]) -> Written:
         """Run a query, cast to ``schema`` (by name), sort, and write one Parquet file at a local path, synced to disk.
 

@@ -55,7 +55,7 @@ class ImmatureLabels(RetrievalError):
     code = "immature_labels"
 
     def __init__(self, rows: int, matures_after: str, latest: str) -> None:
-        self.rows = rows
+        self.rows, self.matures_after, self.latest = rows, matures_after, latest
         super().__init__(
             f"{rows} entity row(s) have labels that are not known yet: they mature {matures_after} after their instant, so "
             f"only those up to {latest} are. Leave the later ones out, or read them without matures_after and take "

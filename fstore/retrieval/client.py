@@ -15,6 +15,8 @@ from fstore.backends import Backends, open_backends
 from fstore.retrieval.client_settings import client_settings
 from fstore.retrieval.entity_rows import EntityRows
 from fstore.retrieval.features import Wanted
+from fstore.retrieval.frame_reader import FrameRequest
+from fstore.retrieval.frame_stream import FrameStream
 from fstore.retrieval.historical import HistoricalReads
 from fstore.retrieval.online_cache import OnlineCache
 from fstore.retrieval.online_entities import Entities
@@ -43,13 +45,13 @@ class Client:
         self._online = OnlineReads(self._backends, clock, self._historical, cache)
 
     @classmethod
-    def from_env(cls, directory: str | Path | None = None) -> Client:
+    def from_env(cls, directory: str | Path | None = None, *, cache: OnlineCache | None = None) -> Client:
         """Open the project that the environment names, or the one at or above a directory (default: the working one).
 
         FSTORE_PROJECT together with FSTORE_REGISTRY_URL are enough where there is no project directory, as on a model
         server. Raises SettingsError.
         """
-        return cls(client_settings(directory))
+        return cls(client_settings(directory), cache=cache)
 
     def get_historical_features(
         self,
@@ -82,6 +84,32 @@ class Client:
             entity_rows, features, service=service, timestamp_column=timestamp_column, missing=missing, as_of=as_of,
             full_names=full_names, accuracy=accuracy, matures_after=matures_after,
         )  # fmt: skip
+
+    def scan_historical_features(
+        self,
+        entity_rows: EntityRows,
+        features: Sequence[Wanted] | None = None,
+        *,
+        service: str | None = None,
+        timestamp_column: str = "event_timestamp",
+        missing: Missing = "error",
+        as_of: int | datetime | None = None,
+        full_names: bool = False,
+        accuracy: Accuracy = "snapshot",
+        matures_after: str | timedelta | None = None,
+        part_rows: int | None = None,
+    ) -> FrameStream:
+        """Join features to entity rows of any size, as :meth:`get_historical_features` does, while the result is consumed.
+
+        Entity rows are read in parts of ``part_rows`` (default: by the width of the result), each joined on its own, so that
+        memory holds a part and what the engine needs. Files of Parquet are read where they are; SQL, lazy frames and streams
+        are written to a temporary file first. Costs a scan of the published files per part: sorted by time, parts read few.
+        """
+        request = FrameRequest(
+            features=features, service=service, timestamp_column=timestamp_column, missing=missing, as_of=as_of,
+            full_names=full_names, accuracy=accuracy, matures_after=matures_after,
+        )  # fmt: skip
+        return self._historical.scan(entity_rows, request, part_rows=part_rows)
 
     def get_batch_features(
         self,

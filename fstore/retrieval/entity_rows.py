@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -29,10 +29,19 @@ _EXACT_FLOAT = 2.0**53
 """From here on not every whole number has a float64, so that a key read as float may be another one's."""
 
 
+class ArrowStream(Protocol):
+    """Whatever gives its rows as a stream of Arrow, such as a relation of DuckDB."""
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """Return the stream as a capsule."""
+        ...
+
+
 EntityRows: TypeAlias = (
-    "pd.DataFrame | pl.DataFrame | pa.Table | str | Path | Sequence[Mapping[str, object]] | Mapping[str, object]"
+    "pd.DataFrame | pl.DataFrame | pl.LazyFrame | pa.Table | pa.RecordBatchReader | ArrowStream | str | Path | "
+    "Sequence[Mapping[str, object]] | Mapping[str, object]"
 )
-"""What entity rows may be given as; a text is the path of a Parquet file."""
+"""What entity rows may be given as; a text is the path of a Parquet file or a directory of them, or a SELECT."""
 
 
 def read_entity_rows(rows: EntityRows) -> pa.Table:

@@ -1,28 +1,25 @@
 """Historical reads: the features of entity rows, each as it was known at the row's instant.
 
-Takes the parts of one project; gives training frames with their manifests, and reproduces them. Resolves what is wanted and
-at which moment of the log, lets :mod:`fstore.retrieval.point_in_time` join each view, and puts the columns together.
+Takes the parts of one project; gives training frames with their manifests, whole or as streams, and reproduces them. All are
+read by :mod:`fstore.retrieval.frame_reader`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+from msgspec.structs import replace
 
 from fstore.errors import EntityColumnError, RetrievalError
-from fstore.retrieval.checksums import FrameChecksums
-from fstore.retrieval.entity_rows import EntityRows, key_columns, read_entity_rows, time_column
-from fstore.retrieval.exact import join_exactly
-from fstore.retrieval.features import SelectedView, Wanted, as_it_was, refuse_taken, select_features
-from fstore.retrieval.on_demand import on_demand_program
-from fstore.retrieval.point_in_time import EntityTimes, join_view
-from fstore.retrieval.splits import refuse_immature
+from fstore.retrieval.entity_rows import EntityRows
+from fstore.retrieval.features import Wanted
+from fstore.retrieval.frame_reader import FrameReader, FrameRequest, log_sequence
+from fstore.retrieval.frame_stream import FrameStream
+from fstore.retrieval.spines import load_entity_rows, open_spine
 from fstore.retrieval.training import Accuracy, Manifest, Missing, TrainingFrame
-from fstore.retrieval.view_features import ViewFeatures
 
 if TYPE_CHECKING:
     from fstore.backends import Backends
@@ -44,25 +41,19 @@ class HistoricalReads:
         full_names: bool = False, accuracy: Accuracy = "snapshot", matures_after: str | timedelta | None = None,
     ) -> TrainingFrame:  # fmt: skip
         """Join features to entity rows."""
-        if missing not in ("error", "allow"):
-            raise RetrievalError(f'missing must be "error" or "allow", got {missing!r}')
-        if accuracy not in ("snapshot", "exact"):
-            raise RetrievalError(f'accuracy must be "snapshot" or "exact", got {accuracy!r}')
-        if accuracy == "exact" and as_of is not None:
-            raise RetrievalError(
-                'accuracy="exact" reads the events of sources as they are now, so it has no as_of; leave one of them out'
-            )
-        return self._read(
-            entity_rows, features, service=service, timestamp_column=timestamp_column, missing=missing, as_of=as_of,
+        request = FrameRequest(
+            features=features, service=service, timestamp_column=timestamp_column, missing=missing, as_of=as_of,
             full_names=full_names, accuracy=accuracy, matures_after=matures_after,
         )  # fmt: skip
+        _check_request(request)
+        return self._read(entity_rows, request)
 
     def read_newest(
         self, entity_rows: EntityRows, features: Sequence[Wanted] | None = None, *, service: str | None = None,
         full_names: bool = False,
     ) -> TrainingFrame:  # fmt: skip
         """Join features to entity rows without times, as they are now."""
-        table = read_entity_rows(entity_rows)
+        table = load_entity_rows(entity_rows, self._backends)
         if _NOW in table.column_names:
             raise EntityColumnError(
                 f"the entity rows have a column {_NOW!r}, where the instant of the read goes: use get_historical_features "
@@ -70,76 +61,46 @@ class HistoricalReads:
             )
         now = pa.scalar(self._clock(), pa.timestamp("us", tz="UTC"))
         instants = pa.repeat(now, table.num_rows)
-        return self._read(
-            table.append_column(_NOW, instants), features, service=service, timestamp_column=_NOW, missing="allow",
-            as_of=None, full_names=full_names, accuracy="snapshot",
-        )  # fmt: skip
-
-    def _read(
-        self, entity_rows: EntityRows, features: Sequence[Wanted] | None = None, *, service: str | None = None,
-        timestamp_column: str, missing: Missing, as_of: int | datetime | None, full_names: bool, accuracy: Accuracy,
-        matures_after: str | timedelta | None = None,
-    ) -> TrainingFrame:  # fmt: skip
-        registry = self._backends.registry
-        then = None if as_of is None else self._sequence(as_of)  # before the views are looked up: later flips are undone
-        selection = select_features(registry, features=features, service=service, full_names=full_names)
-        table = read_entity_rows(entity_rows)
-        refuse_taken(selection, table.column_names)
-        instants = time_column(table, timestamp_column)
-        state, now = registry.state(), self._clock()
-        if matures_after is not None:
-            refuse_immature(instants, matures_after, now)
-        sequence = state.sequence if then is None else then
-        if then is not None:
-            selection = as_it_was(registry, selection, then)
-        keys = [key_columns(table, view.keys, view.label) for view in selection.views]
-        on_demand = on_demand_program(self._backends, selection)
-        strict = missing == "error"
-
-        def join(view: SelectedView, own: Sequence[pa.ChunkedArray]) -> ViewFeatures:
-            rows = EntityTimes(keys=own, instants=instants)
-            if accuracy == "exact" and view.step.kind == "snapshot":  # the rows of event views have instants of their own
-                return join_exactly(self._backends, view, rows, now=now, strict=strict)
-            return join_view(self._backends, view, rows, sequence=sequence, strict=strict)
-
-        joined = _side_by_side(join, selection.views, keys)
-        values = {name: part.table[name] for part in joined for name in part.table.column_names}
-        values |= on_demand.evaluate(table, values)
-        spine_columns = [*selection.keys, *dict.fromkeys(column.name for column in on_demand.request), timestamp_column]
-        for reference, column in zip(selection.references, selection.columns, strict=True):
-            table = table.append_column(column, values[reference])
-        checksums = FrameChecksums(spine_columns, selection.columns)
-        checksums.add(table)
-        manifest = Manifest(
-            project=self._backends.settings.project,
-            registry=state.incarnation,
-            registry_version=state.version,
-            sequence=sequence,
-            created_at=now,
-            features=selection.references,
-            columns=selection.columns,
-            timestamp_column=timestamp_column,
-            missing=missing,
-            full_names=full_names,
-            accuracy=accuracy,
-            service=service,
-            rows=table.num_rows,
-            spine_checksum=checksums.spine,
-            views=tuple(part.report for part in joined),
-            on_demand={item.definition.name: item.definition.fingerprint for item in selection.on_demand},
-            content_checksum=checksums.content,
+        request = FrameRequest(
+            features=features, service=service, timestamp_column=_NOW, missing="allow", full_names=full_names
         )
-        return TrainingFrame(table, manifest)
+        return self._read(table.append_column(_NOW, instants), request)
+
+    def scan(self, entity_rows: EntityRows, request: FrameRequest, *, part_rows: int | None = None) -> FrameStream:
+        """Join features to entity rows part by part, while the result is consumed."""
+        _check_request(request)
+
+        def make_reader(sequence: int | None) -> FrameReader:
+            pinned = request if sequence is None or request.accuracy == "exact" else replace(request, as_of=sequence)
+            return FrameReader(self._backends, self._clock, pinned)
+
+        spine = open_spine(entity_rows, self._backends)
+        try:
+            return FrameStream(make_reader, spine, part_rows)
+        except BaseException:
+            spine.close()
+            raise
+
+    def _read(self, entity_rows: EntityRows, request: FrameRequest) -> TrainingFrame:
+        reader = FrameReader(self._backends, self._clock, request)
+        table = load_entity_rows(entity_rows, self._backends)
+        reader.refuse_names(table.column_names)
+        joined = reader.join(table, strict=request.missing == "error")
+        return TrainingFrame(joined, reader.manifest())
 
     def reproduce(self, manifest: Manifest, entity_rows: EntityRows) -> TrainingFrame:
         """Read a frame again from its manifest and the same entity rows, with equal content."""
-        table = read_entity_rows(entity_rows)
+        if not isinstance(manifest, Manifest):
+            raise RetrievalError(
+                f"manifest must be a Manifest, got {type(manifest).__name__}: Manifest.from_json(text) reads one from JSON"
+            )
         self._refuse_foreign(manifest)
         # the first read passed its own check for missing history: what was blocked then may be published by now
-        frame = self._read(
-            table, manifest.features, timestamp_column=manifest.timestamp_column, as_of=manifest.sequence, missing="allow",
+        request = FrameRequest(
+            features=manifest.features, timestamp_column=manifest.timestamp_column, as_of=manifest.sequence, missing="allow",
             full_names=manifest.full_names, accuracy=manifest.accuracy,
         )  # fmt: skip
+        frame = self._read(entity_rows, request)
         if frame.manifest.spine_checksum != manifest.spine_checksum:
             raise RetrievalError("the entity rows are not those of the manifest: their keys or times differ")
         if frame.manifest.definitions != manifest.definitions:
@@ -162,16 +123,8 @@ class HistoricalReads:
         if manifest is not None:
             self._refuse_foreign(manifest)
             return registry.retention.pin(name, manifest.sequence, until)
-        sequence = None if as_of is None else self._sequence(as_of)
+        sequence = None if as_of is None else log_sequence(self._backends, as_of)
         return registry.retention.pin(name, sequence, until)
-
-    def _sequence(self, as_of: int | datetime) -> int:
-        """Return the publication up to which a read as of a moment sees the log, so that all views are read at that one."""
-        if not isinstance(as_of, datetime):
-            return min(as_of, self._backends.registry.state().sequence)
-        if as_of.tzinfo is None:
-            raise RetrievalError(f"as_of must be an instant with a time zone, got {as_of!r}: add tzinfo=UTC")
-        return self._backends.registry.retention.sequence_at(as_of)
 
     def _refuse_foreign(self, manifest: Manifest) -> None:
         state = self._backends.registry.state()
@@ -182,13 +135,12 @@ class HistoricalReads:
             )
 
 
-def _side_by_side(
-    join: Callable[[SelectedView, Sequence[pa.ChunkedArray]], ViewFeatures],
-    views: Sequence[SelectedView],
-    keys: Sequence[Sequence[pa.ChunkedArray]],
-) -> list[ViewFeatures]:
-    """Join views two at a time: while the engine gathers the rows of one, it scans for the other."""
-    if len(views) < 2:
-        return [join(view, own) for view, own in zip(views, keys, strict=True)]
-    with ThreadPoolExecutor(2) as threads:
-        return list(threads.map(join, views, keys))
+def _check_request(request: FrameRequest) -> None:
+    if request.missing not in ("error", "allow"):
+        raise RetrievalError(f'missing must be "error" or "allow", got {request.missing!r}')
+    if request.accuracy not in ("snapshot", "exact"):
+        raise RetrievalError(f'accuracy must be "snapshot" or "exact", got {request.accuracy!r}')
+    if request.accuracy == "exact" and request.as_of is not None:
+        raise RetrievalError(
+            'accuracy="exact" reads the events of sources as they are now, so it has no as_of; leave one of them out'
+        )

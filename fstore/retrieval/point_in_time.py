@@ -7,6 +7,7 @@ exactly the files that the log names, and give one row per entity row, in order.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,7 @@ from fstore.errors import EntityColumnError
 from fstore.interval import from_micros
 from fstore.retrieval.event_join import join_events
 from fstore.retrieval.features import SelectedView
-from fstore.retrieval.history import Micros, find_answers, lay_grid
+from fstore.retrieval.history import Answer, Micros, find_answers, lay_grid
 from fstore.retrieval.snapshot_join import join_snapshots
 from fstore.retrieval.view_features import EntityTimes as EntityTimes  # noqa: PLC0414  (explicitly re-exported)
 from fstore.retrieval.view_features import ViewFeatures as ViewFeatures  # noqa: PLC0414
@@ -24,6 +25,7 @@ from fstore.retrieval.view_features import report_rows
 
 if TYPE_CHECKING:
     from fstore.backends import Backends
+    from fstore.registry.records import Head
 
 
 def join_view(
@@ -35,20 +37,37 @@ def join_view(
     some row needs was never published, and EntityColumnError for an instant at the edge of the calendar. Cost: one
     ASOF of the instants against the log, and one scan of the published files that cover them.
     """
-    step = view.step
-    heads = backends.registry.ledger.heads(step.view, generation=view.generation, as_of=sequence)
     if len(rows.instants) == 0:
         return ViewFeatures(table=view.schema.empty_table(), report=report_rows(view, rows.complete))
-    blocked = backends.registry.ledger.blocked(step.view, generation=view.generation)
     try:
-        _, newest = (from_micros(int(edge)) - step.lag for edge in (np.min(rows.instants), np.max(rows.instants)))
-        grid = lay_grid(step, heads, blocked, max(newest, step.start))
-        answer = find_answers(step, grid, rows.instants, counts=rows.complete, strict=strict)
-        if step.kind == "snapshot":
+        heads, answer = _answers(backends, view, rows, sequence, strict=strict)
+        if view.step.kind == "snapshot":
             return join_snapshots(backends, view, rows, answer, heads, sequence)
         return join_events(backends, view, rows, answer, heads, sequence)
     except OverflowError:
         raise _beyond_the_calendar(view, rows.instants) from None
+
+
+def check_view(backends: Backends, view: SelectedView, rows: EntityTimes, *, sequence: int | None) -> None:
+    """Raise what a strict :func:`join_view` raises for missing history or instants off the calendar. Reads no rows."""
+    if len(rows.instants) == 0:
+        return
+    try:
+        _answers(backends, view, rows, sequence, strict=True)
+    except OverflowError:
+        raise _beyond_the_calendar(view, rows.instants) from None
+
+
+def _answers(
+    backends: Backends, view: SelectedView, rows: EntityTimes, sequence: int | None, *, strict: bool
+) -> tuple[Sequence[Head], Answer]:
+    """Return the heads of a view, and which of its intervals answers for which instant."""
+    step, ledger = view.step, backends.registry.ledger
+    heads = ledger.heads(step.view, generation=view.generation, as_of=sequence)
+    blocked = ledger.blocked(step.view, generation=view.generation)
+    _, newest = (from_micros(int(edge)) - step.lag for edge in (np.min(rows.instants), np.max(rows.instants)))
+    grid = lay_grid(step, heads, blocked, max(newest, step.start))
+    return heads, find_answers(step, grid, rows.instants, counts=rows.complete, strict=strict)
 
 
 def _beyond_the_calendar(view: SelectedView, instants: Micros) -> EntityColumnError:

@@ -49,10 +49,8 @@ def join_snapshots(
         join="equi-join on (key, end of the snapshot)", files=len(published.held), rows=published.rows,
         published_intervals=int(np.count_nonzero(answer.grid.head >= 0)), columns=tuple(f.name for f in view.features),
     )  # fmt: skip
-    found = Found(hit=hit)
-    return ViewFeatures(
-        table=table, report=report_rows(view, complete, answer, found, attempts=published.attempts, plan=plan)
-    )
+    report = report_rows(view, complete, answer, Found(hit=hit), attempts=published.attempts, plan=plan)
+    return ViewFeatures(table=table, report=report, snapshots=tuple(answer.grid.ends[answer.used].tolist()))
 
 
 def unsorted_sql(view: SelectedView) -> str:

@@ -56,10 +56,11 @@ class ViewReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ViewFeatures(msgspec.Struct, frozen=True, kw_only=True):
-    """The features of one view, a row per entity row in order, and the report."""
+    """The features of one view, a row per entity row in order, the report, and the ends of the snapshots read."""
 
     table: pa.Table
     report: ViewReport
+    snapshots: tuple[int, ...] = ()
 
 
 class EntityTimes(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,3 +125,21 @@ def report_rows(
 def instants_column(micros: Micros) -> pa.Array:
     """Return instants as Arrow has them, BEFORE_ALL as null."""
     return pa.array(micros, mask=micros == BEFORE_ALL, type=pa.int64()).cast(pa.timestamp("us", tz="UTC"))
+
+
+def merged_reports(parts: Sequence[ViewReport], intervals: int) -> ViewReport:
+    """Return the report of a view over all parts of a frame, which together read so many different snapshots."""
+    if len(parts) == 1:
+        return parts[0]
+    counted = ("value_rows", "empty_rows", "expired_rows", "absent_rows", "null_key_rows", "fallback_rows")
+    plans = [part.plan for part in parts if part.plan is not None]
+    plan = None
+    if plans:
+        plan = msgspec.structs.replace(
+            plans[0], join="; or ".join(dict.fromkeys(plan.join for plan in plans)), files=sum(plan.files for plan in plans),
+            rows=sum(plan.rows for plan in plans), published_intervals=max(plan.published_intervals for plan in plans),
+        )  # fmt: skip
+    return msgspec.structs.replace(
+        parts[0], **{name: sum(getattr(part, name) for part in parts) for name in counted}, intervals=intervals, plan=plan,
+        attempts=tuple(sorted({attempt for part in parts for attempt in part.attempts})),
+    )  # fmt: skip

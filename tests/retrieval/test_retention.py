@@ -126,14 +126,14 @@ def test_a_reader_that_began_before_the_sweep_is_told_what_happened(
     first = publish(publisher, 1, 2)
     publish(publisher, 1, 3)
     engine = publisher.backends.engine
-    reading = engine.read
+    reading = engine.read_table
 
     def late(query: object) -> object:
-        monkeypatch.setattr(engine, "read", reading)
+        monkeypatch.setattr(engine, "read_table", reading)
         sweep_superseded(publisher.backends, later())
         return reading(query)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(engine, "read", late)
+    monkeypatch.setattr(engine, "read_table", late)
     with pytest.raises(SnapshotExpired):
         read(publisher, first)
 
