@@ -1,7 +1,8 @@
 """Online reads against Feast's, side by side: what ``online_redis_vs_feast`` and ``online_lmdb_vs_feast`` share.
 
 Feast 0.67 runs in an environment of its own, as another process over the same rows in the store of its kind. Both sides end
-in numpy arrays and masks of nulls; Feast's are made of the lists that it gives soonest. Calls of both sides alternate.
+in numpy arrays and masks of nulls; Feast's are made of the lists that it gives soonest. Bursts of calls of both sides
+alternate: three of Feast's, ten of fstore's.
 """
 
 from __future__ import annotations
@@ -112,12 +113,12 @@ def _time(ours: Reader, other: Feast, width: int, batch: int) -> Timing:
     theirs: list[float] = []
     until = time.perf_counter() + 6
     number = 0
-    while number < 12 or (time.perf_counter() < until and number < 300):
-        users = requests[number % len(requests)]
-        theirs.append(other.seconds(width, users))
-        for _ in range(3):  # the first call after another process has run finds its caches cold
+    while number < 6 or (time.perf_counter() < until and number < 100):
+        users = [requests[(number + each) % len(requests)] for each in range(10)]
+        theirs += [other.seconds(width, some) for some in users[:3]]
+        for some in users:
             began = time.perf_counter()
-            ours(users)
+            ours(some)
             own.append(time.perf_counter() - began)
         number += 1
     return Timing(width=width, batch=batch, ours=own, theirs=theirs)

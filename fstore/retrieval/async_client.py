@@ -54,9 +54,9 @@ class AsyncClient:
         self._store: AsyncOnlineReads | None = None
 
     @classmethod
-    def from_env(cls, directory: str | Path | None = None) -> AsyncClient:
+    def from_env(cls, directory: str | Path | None = None, *, cache: OnlineCache | None = None) -> AsyncClient:
         """Open the project that the environment names, or the one at or above a directory, as ``Client.from_env`` does."""
-        return cls(client_settings(directory))
+        return cls(client_settings(directory), cache=cache)
 
     async def get_online_features(
         self,

@@ -85,6 +85,13 @@ class PreparedReads:
         """Return the prepared read of a question, or None when the registry has to be asked."""
         if time.monotonic() - self._checked_at > _PLAN_SECONDS or (question.features is None) == (question.service is None):
             return None
+        if type(question.features) is list:  # of texts, most of the time, and then it is the name
+            try:
+                found = self._prepared.get((tuple(question.features), question.full_names, question.offline))  # type: ignore[arg-type]
+            except TypeError:  # of something that has no hash
+                found = None
+            if found is not None:
+                return found
         return self._prepared.get(_name(question))
 
     def prepare(self, question: Question) -> PreparedRead:
@@ -181,11 +188,8 @@ class OnlineReads:
 
 
 def _name(question: Question) -> tuple[tuple[str, ...] | str, bool, str]:
-    """Return what tells a question from others: features as texts, the usual ones as they are."""
-    features = question.features
-    if type(features) is list and set(map(type, features)) == {str}:
-        return tuple(features), question.full_names, question.offline
-    return as_texts(features) or question.service or "", question.full_names, question.offline
+    """Return what tells a question from others, with features as texts."""
+    return as_texts(question.features) or question.service or "", question.full_names, question.offline
 
 
 def _row_schemas(backends: Backends, view: str) -> list[list[Column]]:

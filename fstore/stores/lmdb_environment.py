@@ -38,7 +38,7 @@ class Environment:
         self.identity = identity_of(str(path / DATA_FILE))
         self.closed = False
         self.users = 0
-        self._inside = 0
+        self._inside = self._waiting = 0
         self._condition = threading.Condition()
 
     @contextmanager
@@ -57,7 +57,8 @@ class Environment:
         finally:
             with self._condition:
                 self._inside -= 1
-                self._condition.notify_all()
+                if self._waiting:
+                    self._condition.notify_all()
 
     def read(self, work: Callable[[Callable[[bytes], bytes | None]], Result]) -> Result | None:
         """Do what needs no more than looking up keys, in one transaction; gives None when the environment was closed.
@@ -74,12 +75,13 @@ class Environment:
         finally:
             with self._condition:
                 self._inside -= 1
-                self._condition.notify_all()
+                if self._waiting:
+                    self._condition.notify_all()
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
         with self._condition:
-            self._condition.wait_for(lambda: self._inside == 0)
+            self._wait()
             yield
 
     def grow(self) -> None:
@@ -126,7 +128,13 @@ class Environment:
     def pause(self) -> None:
         """Wait for the transactions of other threads, and let none begin until :meth:`resume`."""
         self._condition.acquire()
+        self._wait()
+
+    def _wait(self) -> None:
+        """Wait until nobody is in a transaction. Needs the condition, and has it afterwards."""
+        self._waiting += 1
         self._condition.wait_for(lambda: self._inside == 0)
+        self._waiting -= 1
 
     def resume(self) -> None:
         """Let transactions begin again."""

@@ -19,6 +19,7 @@ import pyarrow as pa
 from fstore.errors import StoreCorrupt
 from fstore.stores.cells import Mask
 from fstore.stores.row_layout import HEADER_BYTES, RowLayout
+from fstore.stores.row_unpacking import RowUnpacker
 from fstore.types import Column, parse_type
 
 Array: TypeAlias = npt.NDArray[np.generic]
@@ -29,6 +30,8 @@ _NUMPY = {"float64": "<f8", "float32": "<f4", "int8": "i1", "uint8": "u1", "int1
 
 _FEW = 16
 """Up to so many rows a loop over them is faster than numpy, of which every call costs a microsecond."""
+_FEW_LISTS = 8
+"""Up to so many rows are Python values sooner one by one than through numpy."""
 
 _NO_VALUE = {"float64": np.nan, "float32": np.nan, "timestamp": np.datetime64("NaT"), "date": np.datetime64("NaT")}
 
@@ -68,6 +71,8 @@ class RowReader:
         self.others = [place for place, kind in enumerate(self.types) if kind.name not in _NUMPY and kind.name != "string"]
         nth = {index: number for number, index in enumerate(self.layout.variable)}
         self.nth_text = [nth[int(self.indexes[place])] for place in self.texts]
+        own = self.indexes.tolist()
+        self.unpacker = RowUnpacker(self.layout, own) if RowUnpacker.reads(self.layout, own) else None
 
     def read(self, rows: list[bytes]) -> RowValues | None:
         """Return the values of rows, decoded when asked for; None unless all of them have this schema."""
@@ -157,7 +162,7 @@ class RowValues:
             elif numbers.type == "date":
                 matrix = matrix.astype("<M8[D]")  # noqa: PLW2901
             if some_null and numbers.type in _NO_VALUE:
-                np.copyto(matrix, _NO_VALUE[numbers.type], where=nulls[numbers.places])  # type: ignore[arg-type]
+                np.putmask(matrix, nulls[numbers.places], _NO_VALUE[numbers.type])  # type: ignore[arg-type]
             for place, array in zip(numbers.order, matrix, strict=True):
                 found[place] = array
         if reader.texts:
@@ -174,6 +179,8 @@ class RowValues:
 
     def lists(self) -> list[list[object]]:
         """Return a list of Python values per feature, None where null; maps are dicts in the order of their keys."""
+        if self._reader.unpacker is not None and 0 < len(self._rows) <= _FEW_LISTS:
+            return self._reader.unpacker.lists(self._rows)
         reader, nulls = self._reader, self.nulls
         found: list[list[object]] = [[]] * len(reader.types)
         for numbers, matrix in self._matrices():
@@ -236,14 +243,24 @@ class RowValues:
         tails = [row[size:] for row in rows]
         lengths = list(map(len, tails))
         if ends[-1].tolist() != lengths or (width > 1 and (ends[1:] < ends[:-1]).any()):
-            raise StoreCorrupt(
-                f"a stored row of schema {self._reader.layout.id:016x} is damaged: its strings do not end where it does"
-            )
+            raise self._damage()
         return ends, tails, lengths
+
+    def _damage(self) -> StoreCorrupt:
+        return StoreCorrupt(
+            f"a stored row of schema {self._reader.layout.id:016x} is damaged: its strings do not end where it does"
+        )
 
     def _only_texts(self) -> list[object]:
         """Read the strings of rows that have no other variable feature."""
-        return [tail.decode() for tail in self._ends_and_tails()[1]]
+        if len(self._rows) > _FEW:
+            return [tail.decode() for tail in self._ends_and_tails()[1]]
+        size = self._reader.size
+        tails = [row[size:] for row in self._rows]
+        for row, tail in zip(self._rows, tails, strict=True):
+            if int.from_bytes(row[size - 4 : size], "little") != len(tail):
+                raise self._damage()
+        return [tail.decode() for tail in tails]
 
     def _all_texts(self) -> list[list[object]]:
         """Decode the strings of all rows at once where they are ASCII, and cut the text."""
