@@ -26,6 +26,9 @@ MEBIBYTE = 1024 * 1024
 BUILD = Path(__file__).resolve().parent.parent / "build" / "benchmarks"
 """Where benchmarks keep generated data between runs; ignored by git."""
 
+RATIOS = BUILD / "ratios"
+"""Where each benchmark leaves its ratio, for the plot."""
+
 Work = Callable[[], float | None]
 """What a variant does. A module-level function, or a ``functools.partial`` of one, because it is sent to a fresh process.
 
@@ -83,7 +86,10 @@ def measure(variants: Mapping[str, Work], *, runs: int | None = None) -> dict[st
 
 
 def report(name: str, ratio: float, detail: str) -> None:
-    """Print the benchmark's result; nothing may be printed after it."""
+    """Print the benchmark's result, and leave it for the plot; nothing may be printed after it."""
+    if "FSTORE_BENCH_SCALE" not in os.environ:  # the figures of the documentation are of whole benchmarks
+        RATIOS.mkdir(parents=True, exist_ok=True)
+        (RATIOS / f"{name}.json").write_text(f"{ratio:.4g}", encoding="utf-8")
     print(f"{name} ratio={ratio:.3f} {detail}", flush=True)
 
 
