@@ -62,8 +62,8 @@ class FrameStream:
         """
         reader = self._reader if not self._used else self._make_reader(self._reader.sequence)
         self._used, self._manifest = True, None
-        needed = [name for name in reader.spine_columns if name in self._spine.schema.names]
-        reader.check(self._spine.parts(_MOST_ROWS, needed))
+        missing = not set(reader.spine_columns).issubset(self._spine.schema.names)  # the error lists what there is instead
+        reader.check(self._spine.parts(_MOST_ROWS, None if missing else reader.spine_columns))
         schema: pa.Schema | None = None
         for part in self._spine.parts(self._part_rows):
             table = reader.join(part, strict=False)

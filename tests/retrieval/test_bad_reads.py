@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pandas as pd
@@ -53,6 +54,20 @@ def client(shop: Publisher) -> Client:
     return Client(shop.backends, clock=lambda: T0 + 3 * DAY)
 
 
+class StreamingClient(Client):
+    """A client whose historical reads are streams, consumed to their end."""
+
+    def get_historical_features(self, *arguments: Any, **options: Any) -> Any:
+        with self.scan_historical_features(*arguments, **options) as stream:
+            list(stream.to_batches())
+
+
+@pytest.fixture(scope="module", params=["whole", "streamed"])
+def asker(request: pytest.FixtureRequest, client: Client, shop: Publisher) -> Client:
+    """A client that gives whole frames, and one that streams them: both refuse alike."""
+    return client if request.param == "whole" else StreamingClient(shop.backends, clock=lambda: T0 + 3 * DAY)
+
+
 @pytest.fixture
 def frame(client: Client) -> TrainingFrame:
     return client.get_historical_features(ROWS, ["orders:n"])
@@ -92,16 +107,16 @@ def rows_with(**columns: object) -> dict[str, object]:
                              "one with on_demand and `fstore apply`."),
     ],
 )  # fmt: skip
-def test_unknown_views_and_features(client: Client, shop: Publisher, wanted: list[str], text: str) -> None:
+def test_unknown_views_and_features(asker: Client, shop: Publisher, wanted: list[str], text: str) -> None:
     said = text.replace("{registry}", shop.backends.settings.registry_url)
-    assert refusal("unknown_feature", lambda: client.get_historical_features(ROWS, wanted)) == said
-    assert refusal("unknown_feature", lambda: client.get_batch_features({"user_id": ["u1"]}, wanted)) == said
+    assert refusal("unknown_feature", lambda: asker.get_historical_features(ROWS, wanted)) == said
+    assert refusal("unknown_feature", lambda: asker.get_batch_features({"user_id": ["u1"]}, wanted)) == said
 
 
-def test_unknown_services(client: Client, shop: Publisher) -> None:
+def test_unknown_services(asker: Client, shop: Publisher) -> None:
     url = shop.backends.settings.registry_url
     for name, hint in (("chrun", " Did you mean 'churn'?"), ("", ""), ("orders", "")):
-        said = refusal("unknown_feature", lambda name=name: client.get_historical_features(ROWS, service=name))  # type: ignore[misc]
+        said = refusal("unknown_feature", lambda name=name: asker.get_historical_features(ROWS, service=name))  # type: ignore[misc]
         assert said == f"project 'shop' has no feature service {name!r} in registry {url}.{hint}"
 
 
@@ -120,9 +135,9 @@ def test_unknown_services(client: Client, shop: Publisher) -> None:
         ({"service": ["churn"]}, "service must be the name of a service, got ['churn']"),
     ],
 )  # fmt: skip
-def test_lists_and_services_that_are_none(client: Client, arguments: dict[str, object], text: str) -> None:
-    assert refusal("retrieval_error", lambda: client.get_historical_features(ROWS, **arguments)) == text  # type: ignore[arg-type]
-    assert refusal("retrieval_error", lambda: client.get_batch_features({"user_id": ["u1"]}, **arguments)) == text  # type: ignore[arg-type]
+def test_lists_and_services_that_are_none(asker: Client, arguments: dict[str, object], text: str) -> None:
+    assert refusal("retrieval_error", lambda: asker.get_historical_features(ROWS, **arguments)) == text  # type: ignore[arg-type]
+    assert refusal("retrieval_error", lambda: asker.get_batch_features({"user_id": ["u1"]}, **arguments)) == text  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -140,8 +155,8 @@ def test_lists_and_services_that_are_none(client: Client, arguments: dict[str, o
          "columns view__feature, or rename that column."),
     ],
 )  # fmt: skip
-def test_clashes_of_names(client: Client, rows: dict[str, object], options: dict[str, object], text: str) -> None:
-    assert refusal("feature_name_clash", lambda: client.get_historical_features(rows, **options)) == text  # type: ignore[arg-type]
+def test_clashes_of_names(asker: Client, rows: dict[str, object], options: dict[str, object], text: str) -> None:
+    assert refusal("feature_name_clash", lambda: asker.get_historical_features(rows, **options)) == text  # type: ignore[arg-type]
 
 
 # -- how it is asked --------------------------------------------------------------------------------------------------------
@@ -174,13 +189,13 @@ def test_clashes_of_names(client: Client, rows: dict[str, object], options: dict
         ({"matures_after": 5}, 'matures_after must be a duration, such as "30d" or a timedelta, got 5'),
     ],
 )  # fmt: skip
-def test_options_that_make_no_sense(client: Client, options: dict[str, object], text: str) -> None:
-    read = lambda: client.get_historical_features(ROWS, ["orders:n"], **options)  # type: ignore[arg-type]  # noqa: E731
+def test_options_that_make_no_sense(asker: Client, options: dict[str, object], text: str) -> None:
+    read = lambda: asker.get_historical_features(ROWS, ["orders:n"], **options)  # type: ignore[arg-type]  # noqa: E731
     assert refusal("retrieval_error", read) == text
 
 
-def test_labels_that_are_not_known_yet(client: Client) -> None:
-    read = lambda: client.get_historical_features(ROWS, ["orders:n"], matures_after="3d")  # noqa: E731
+def test_labels_that_are_not_known_yet(asker: Client) -> None:
+    read = lambda: asker.get_historical_features(ROWS, ["orders:n"], matures_after="3d")  # noqa: E731
     assert refusal("immature_labels", read) == (
         "1 entity row(s) have labels that are not known yet: they mature 3d after their instant, so only those up to "
         "2026-01-01T00:00:00Z are. Leave the later ones out, or read them without matures_after and take frame.mature(…)."
@@ -202,10 +217,10 @@ def test_labels_that_are_not_known_yet(client: Client) -> None:
     ],
 )
 def test_history_that_was_never_published(
-    client: Client, rows: dict[str, object], options: dict[str, object], start: str, end: str
+    asker: Client, rows: dict[str, object], options: dict[str, object], start: str, end: str
 ) -> None:
     view = str(options["features"][0]).partition(":")[0]  # type: ignore[index]
-    assert refusal("incomplete_history", lambda: client.get_historical_features(rows, **options)) == (  # type: ignore[arg-type]
+    assert refusal("incomplete_history", lambda: asker.get_historical_features(rows, **options)) == (  # type: ignore[arg-type]
         f"view {view!r} was never published for {start}Z to {end}Z, which 1 entity row(s) need. Compute it with `fstore run "
         f'--select {view} --start {start} --end {end}`, or read what there is with missing="allow".'
     )
@@ -248,8 +263,8 @@ def test_history_that_was_never_published(
                                      "it, for example in pandas: frame['user_id'].astype('string')"),
     ],
 )  # fmt: skip
-def test_entity_rows_that_are_none(client: Client, rows: object, text: str) -> None:
-    assert refusal("entity_column_error", lambda: client.get_historical_features(rows, ["orders:n"])) == text  # type: ignore[arg-type]
+def test_entity_rows_that_are_none(asker: Client, rows: object, text: str) -> None:
+    assert refusal("entity_column_error", lambda: asker.get_historical_features(rows, ["orders:n"])) == text  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -269,11 +284,11 @@ def test_entity_rows_that_are_none(client: Client, rows: object, text: str) -> N
                               "-2147483648 to 2147483647"),
     ],
 )  # fmt: skip
-def test_keys_that_name_no_entity(client: Client, keys: pa.Array, text: str) -> None:
+def test_keys_that_name_no_entity(asker: Client, keys: pa.Array, text: str) -> None:
     table = pa.table({"shop": keys, "event_timestamp": [AT]})
-    assert refusal("entity_column_error", lambda: client.get_historical_features(table, ["shops:size"])) == text
+    assert refusal("entity_column_error", lambda: asker.get_historical_features(table, ["shops:size"])) == text
     batch = table.drop_columns(["event_timestamp"])
-    assert refusal("entity_column_error", lambda: client.get_batch_features(batch, ["shops:size"])) == text
+    assert refusal("entity_column_error", lambda: asker.get_batch_features(batch, ["shops:size"])) == text
 
 
 @pytest.mark.parametrize(
@@ -296,25 +311,25 @@ def test_keys_that_name_no_entity(client: Client, keys: pa.Array, text: str) -> 
                                  f"{NOT_IN_PANDAS}"),
     ],
 )  # fmt: skip
-def test_times_that_are_no_instants(client: Client, times: pa.Array, text: str) -> None:
+def test_times_that_are_no_instants(asker: Client, times: pa.Array, text: str) -> None:
     table = pa.table({"user_id": ["u1"], "event_timestamp": times})
-    assert refusal("entity_column_error", lambda: client.get_historical_features(table, ["orders:n"])) == text
+    assert refusal("entity_column_error", lambda: asker.get_historical_features(table, ["orders:n"])) == text
 
 
-def test_columns_of_time_that_are_not_there(client: Client) -> None:
-    read = lambda name: client.get_historical_features(ROWS, ["orders:n"], timestamp_column=name)  # noqa: E731
+def test_columns_of_time_that_are_not_there(asker: Client) -> None:
+    read = lambda name: asker.get_historical_features(ROWS, ["orders:n"], timestamp_column=name)  # noqa: E731
     assert refusal("entity_column_error", lambda: read("event_time")) == (
         "the entity rows have no column 'event_time' with the time of each row; they have 'user_id', 'event_timestamp'. Did "
         "you mean 'event_timestamp'? Name another one with timestamp_column=…"
     )
     assert refusal("entity_column_error", lambda: read(None)) == "timestamp_column must be the name of a column, got None"
-    assert refusal("entity_column_error", lambda: client.get_batch_features(ROWS, ["orders:n"])) == (
+    assert refusal("entity_column_error", lambda: asker.get_batch_features(ROWS, ["orders:n"])) == (
         "the entity rows have a column 'event_timestamp', where the instant of the read goes: use get_historical_features for "
         "rows with times of their own, or rename it"
     )
 
 
-def test_files_that_are_no_parquet(client: Client, tmp_path: Path) -> None:
+def test_files_that_are_no_parquet(asker: Client, tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("user_id,event_timestamp\nu1,2026-01-02\n")
     (tmp_path / "empty.parquet").touch()
     why = {
@@ -324,7 +339,7 @@ def test_files_that_are_no_parquet(client: Client, tmp_path: Path) -> None:
     }
     for name, reason in why.items():
         path = str(tmp_path / name)
-        said = refusal("entity_column_error", lambda path=path: client.get_historical_features(path, ["orders:n"]))  # type: ignore[misc]
+        said = refusal("entity_column_error", lambda path=path: asker.get_historical_features(path, ["orders:n"]))  # type: ignore[misc]
         start = f"entity rows cannot be read from {path!r} as Parquet: "
         assert said.startswith(start)  # what follows is the reader's own
         assert reason in said.removeprefix(start)
