@@ -198,11 +198,11 @@ def _valid_values(array: pa.Array) -> _Words:
 
 
 def _plain(array: pa.Array) -> npt.NDArray[np.generic]:
-    """Return numbers as they lie in memory, whatever is there for nulls."""
+    """Return numbers as they lie in memory, whatever is there for nulls; the buffer may end anywhere behind them."""
     buffer, kind = array.buffers()[1], array.type.to_pandas_dtype()
     if buffer is None:
         return np.zeros(len(array), dtype=kind)
-    return np.frombuffer(buffer, kind)[array.offset : array.offset + len(array)]
+    return np.frombuffer(buffer, kind, count=array.offset + len(array))[array.offset :]
 
 
 def _looked_up(words: _Words, indices: pa.Array) -> _Words:
@@ -235,7 +235,7 @@ def _text_words(array: pa.Array) -> _Words:
     width = np.int64 if array.type in (pa.large_string(), pa.large_binary()) else np.int32
     if not len(array) or offsets is None:
         return np.zeros(len(array), dtype=np.uint64)
-    bounds = np.frombuffer(offsets, width)[array.offset : array.offset + len(array) + 1].astype(np.int64)
+    bounds = np.frombuffer(offsets, width, count=array.offset + len(array) + 1)[array.offset :].astype(np.int64)
     first, last = int(bounds[0]), int(bounds[-1])
     padded = np.zeros(last - first + 8, dtype=np.uint8)
     if last > first:

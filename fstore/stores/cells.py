@@ -312,7 +312,7 @@ def join(*parts: pa.Array) -> pa.Array:
 
 def offsets_of(array: pa.Array) -> Offsets:
     """Return the offsets of a large_binary array, one more than its values."""
-    return np.frombuffer(array.buffers()[1], np.int64)[array.offset : array.offset + len(array) + 1]
+    return np.frombuffer(array.buffers()[1], np.int64, count=array.offset + len(array) + 1)[array.offset :]
 
 
 def data_of(array: pa.Array) -> npt.NDArray[np.uint8]:
@@ -340,10 +340,9 @@ def _raw(array: pa.Array, dtype: np.dtype[np.generic]) -> Values:
     if buffer is None:
         return np.zeros((len(array), *dtype.shape), dtype.base)
     width = dtype.itemsize
-    flat = np.frombuffer(buffer, dtype.base)
     start = array.offset * width // dtype.base.itemsize
     stop = (array.offset + len(array)) * width // dtype.base.itemsize
-    return flat[start:stop].reshape(len(array), *dtype.shape)
+    return np.frombuffer(buffer, dtype.base, count=stop)[start:].reshape(len(array), *dtype.shape)
 
 
 NOTHING = _binary(np.zeros(2, np.int64), np.zeros(0, np.uint8))[0]
