@@ -101,7 +101,7 @@ class Sender:
             end = min(start + WINDOW_SECONDS, self._load.seconds)
             taken = [latency for at, latency in self.right if start <= at < end]
             p50, p99 = np.percentile(taken, [50, 99]) * 1000 if taken else (0.0, 0.0)
-            away = sum(start <= at < end for at in self.unavailable)
+            away = len([at for at in self.unavailable if start <= at < end])
             found.append(Window(until=float(end), right=len(taken), unavailable=away, p50_ms=float(p50), p99_ms=float(p99)))
         return found
 

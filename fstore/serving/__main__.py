@@ -46,6 +46,7 @@ def main() -> None:
         uvicorn.run(
             "fstore.serving.app:create_app", factory=True, host=settings.serve_host, port=settings.serve_port,
             workers=settings.serve_workers, log_config=LOGGING, access_log=False, server_header=False,
+            proxy_headers=settings.serve_access_log,
             timeout_graceful_shutdown=max(1, round(settings.serve_timeout)), timeout_keep_alive=75,
         )  # fmt: skip
 

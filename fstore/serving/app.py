@@ -10,7 +10,7 @@ import asyncio
 import gc
 import os
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -24,10 +24,12 @@ from starlette.types import Receive, Scope, Send
 
 from fstore.backends import Backends, open_backends
 from fstore.errors import RouteUnknown, did_you_mean
+from fstore.registry.registry import Registry
 from fstore.retrieval.async_client import AsyncClient
 from fstore.retrieval.client import Client
 from fstore.retrieval.client_settings import client_settings
 from fstore.serving.catalogue import list_features, list_services, listing_answer
+from fstore.serving.deadlines import Deadlines
 from fstore.serving.exchange import Answer, Exchange, Handler, Limits, Received, Surroundings
 from fstore.serving.health import Health
 from fstore.serving.historical import HistoricalRoutes, ReadingThreads
@@ -41,16 +43,6 @@ from fstore.settings import Settings
 
 METRICS_VARIABLE = "FSTORE_METRICS_DIR"
 """Where the workers of a server count, set by the process that starts them."""
-
-
-class Worker(msgspec.Struct, frozen=True, kw_only=True):
-    """The parts of a worker that runs."""
-
-    surroundings: Surroundings
-    online: OnlineRoute
-    historical: HistoricalRoutes
-    backends: Backends
-    health: Health
 
 
 def create_app() -> App:
@@ -67,31 +59,10 @@ class App:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._worker: Worker | None = None
+        self._exchanges: dict[tuple[str, str], Exchange] = {}
         self.fastapi = FastAPI(lifespan=self._lifespan, openapi_url="/openapi.json", redoc_url=None)
         self.fastapi.openapi = describe_api  # type: ignore[method-assign]
         self.fastapi.add_exception_handler(HTTPException, self._unknown)
-        post: dict[str, tuple[str, Handler]] = {
-            "/v1/online-features": ("online-features", self._online),
-            "/v1/historical-features": (
-                "historical-features",
-                self._historical,
-            ),
-            "/v1/batch-features": ("batch-features", self._batch),
-        }
-        get: dict[str, Callable[[], Awaitable[Answer]]] = {
-            "/v1/services": self._services,
-            "/v1/features": self._features,
-            "/health/live": self._live,
-            "/health/ready": self._ready,
-            "/metrics": self._metrics,
-        }
-        routes = [(path, "POST", name, handle) for path, (name, handle) in post.items()]
-        routes += [(path, "GET", "other", _without_request(answer)) for path, answer in get.items()]
-        self._paths = [path for path, *_ in routes]
-        self._exchanges = {(method, path): Exchange(name, handle, self._around) for path, method, name, handle in routes}
-        for (method, path), exchange in self._exchanges.items():
-            self.fastapi.router.routes.append(Route(path, exchange, methods=[method]))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or begin and end with the server."""
@@ -112,16 +83,20 @@ class App:
             client = AsyncClient(backends)
             inputs = DeclaredInputs(backends)
             threads = ReadingThreads(settings.serve_historical_reads, lambda: Client(settings))
-            limits = Limits(body_bytes=settings.serve_max_body_bytes, seconds=settings.serve_timeout)
-            self._worker = Worker(
-                surroundings=Surroundings(
-                    limits=limits, metrics=metrics, lifecycle=lifecycle, log_access=settings.serve_access_log
-                ),
-                online=OnlineRoute(client, inputs, settings.serve_max_keys),
-                historical=HistoricalRoutes(threads, inputs, settings.serve_max_rows),
-                backends=backends,
-                health=Health(backends, lifecycle),
-            )
+            around = Surroundings(
+                limits=Limits(body_bytes=settings.serve_max_body_bytes, seconds=settings.serve_timeout),
+                deadlines=Deadlines(), metrics=metrics, lifecycle=lifecycle, log_access=settings.serve_access_log,
+            )  # fmt: skip
+            historical = HistoricalRoutes(threads, inputs, settings.serve_max_rows)
+            self._serve("POST", "/v1/online-features", OnlineRoute(client, inputs, settings.serve_max_keys).answer, around)
+            self._serve("POST", "/v1/historical-features", historical.historical, around)
+            self._serve("POST", "/v1/batch-features", historical.batch, around)
+            health = Health(backends, lifecycle)
+            self._serve("GET", "/v1/services", _listing(list_services, backends), around)
+            self._serve("GET", "/v1/features", _listing(list_features, backends), around)
+            self._serve("GET", "/health/live", health.live, around)
+            self._serve("GET", "/health/ready", health.ready, around)
+            self._serve("GET", "/metrics", _counts(metrics), around)
             lifecycle.drain_on_terminate(settings.serve_drain)
             gc.collect()
             gc.freeze()  # hundreds of thousands of objects that stay: looking through them again and again costs a tenth
@@ -132,53 +107,34 @@ class App:
                 await client.close()
                 metrics.close()
 
-    @property
-    def _running(self) -> Worker:
-        assert self._worker is not None, "the lifespan begins before the first request"
-        return self._worker
-
-    def _around(self) -> Surroundings:
-        return self._running.surroundings
-
-    async def _online(self, received: Received) -> Answer:
-        return await self._running.online(received)
-
-    async def _historical(self, received: Received) -> Answer:
-        return await self._running.historical.historical(received)
-
-    async def _batch(self, received: Received) -> Answer:
-        return await self._running.historical.batch(received)
-
-    async def _live(self) -> Answer:
-        return await self._running.health.live()
-
-    async def _ready(self) -> Answer:
-        return await self._running.health.ready()
-
-    async def _services(self) -> Answer:
-        return await asyncio.to_thread(listing_answer, list_services, self._running.backends)
-
-    async def _features(self) -> Answer:
-        return await asyncio.to_thread(listing_answer, list_features, self._running.backends)
-
-    async def _metrics(self) -> Answer:
-        return Answer(body=[self._around().metrics.text().encode()], content_type=METRICS_TYPE)
+    def _serve(self, method: str, path: str, handle: Handler, around: Surroundings) -> None:
+        """Let a handler answer a method of a path."""
+        exchange = Exchange(path.rpartition("/")[2], handle, around)
+        self._exchanges[method, path] = exchange
+        self.fastapi.router.routes.append(Route(path, exchange, methods=[method]))
 
     async def _unknown(self, request: Request, raised: Exception) -> Response:
         """Answer what no route takes: an unknown path, or a path with another method."""
         assert isinstance(raised, HTTPException), "registered for these only"
-        path = request.url.path
+        path, paths = request.url.path, [path for _, path in self._exchanges]
         if raised.status_code == 405:
             problem = f"{path} does not take {request.method}; see /openapi.json"
         else:
-            problem = f"there is no {path}; there are {', '.join(self._paths)}.{did_you_mean(path, self._paths)}"
+            problem = f"there is no {path}; there are {', '.join(paths)}.{did_you_mean(path, paths)}"
         error = RouteUnknown(problem)
         headers = dict(raised.headers or {})
         return Response(encode_problem(error, raised.status_code, ""), raised.status_code, headers, PROBLEM_TYPE)
 
 
-def _without_request(answer: Callable[[], Awaitable[Answer]]) -> Handler:
+def _listing(read: Callable[[Registry], msgspec.Struct], backends: Backends) -> Handler:
     async def handle(_received: Received) -> Answer:
-        return await answer()
+        return await asyncio.to_thread(listing_answer, read, backends)
+
+    return handle
+
+
+def _counts(metrics: Metrics) -> Handler:
+    async def handle(_received: Received) -> Answer:
+        return Answer(body=[metrics.text().encode()], content_type=METRICS_TYPE)
 
     return handle

@@ -7,7 +7,7 @@ ASGI, because most of an online request's time would otherwise go into wrapping 
 
 from __future__ import annotations
 
-import asyncio
+import itertools
 import logging
 import math
 import os
@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
-from fstore.errors import DeadlineExceeded, FStoreError, RequestInvalid, RequestTooLarge, ServerFailed
+from fstore.errors import FStoreError, RequestInvalid, RequestTooLarge, ServerFailed
+from fstore.serving.deadlines import Deadlines
 from fstore.serving.lifecycle import Lifecycle
 from fstore.serving.media import Form, answer_form, body_form
-from fstore.serving.metrics import Metrics
+from fstore.serving.metrics import OTHER, ROUTES, Metrics
 from fstore.serving.problems import PROBLEM_TYPE, encode_problem, retry_after, status_of
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ TIMEOUT_HEADER = b"fstore-timeout"
 """How many seconds the caller will wait; the server's own limit holds beside it."""
 REQUEST_ID_HEADER = b"x-request-id"
 
+_PROCESS_ID = os.urandom(4).hex()
+_numbers = itertools.count()
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _CHUNK_BYTES = 1 << 20
 _PATIENCE = 16
@@ -46,7 +49,6 @@ class Received(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
     body_form: Form
     answer_form: Form
-    query: bytes
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +75,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     """What all exchanges of a worker share."""
 
     limits: Limits
+    deadlines: Deadlines
     metrics: Metrics
     lifecycle: Lifecycle
     log_access: bool
@@ -85,20 +88,21 @@ class Gone(Exception):
 class Exchange:
     """The ASGI application of a route: calls the handler, and sends what it gives or raises."""
 
-    def __init__(self, route: str, handle: Handler, surroundings: Callable[[], Surroundings]) -> None:
-        """Serve a handler under one of the metrics' routes; the surroundings exist once the worker has begun."""
-        self._route, self._handle, self._surroundings = route, handle, surroundings
+    def __init__(self, name: str, handle: Handler, around: Surroundings) -> None:
+        """Serve a handler; the metrics count it under its name if they have one of that, else among the others."""
+        self._route = name if name in ROUTES else OTHER
+        self._handle, self._around = handle, around
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        around = self._surroundings()
+        around = self._around
         began = time.perf_counter()
         around.metrics.began(self._route)
         headers: dict[bytes, bytes] = dict(scope["headers"])
         request_id = _request_id(headers)
         status, rows, sent = 499, 0, 0
         try:
-            answer = await self._answer(scope, headers, receive, around.limits, request_id)
+            answer = await self._answer(scope, headers, receive, around, request_id)
             status, rows, sent = answer.status, answer.rows, sum(map(len, answer.body))
             await _send(send, answer, request_id, sent, closing=around.lifecycle.draining or status == 413)
         except Gone:
@@ -110,15 +114,14 @@ class Exchange:
                 _log(scope, request_id, status, seconds, sent, rows)
 
     async def _answer(
-        self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, limits: Limits, request_id: str
+        self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, around: Surroundings, request_id: str
     ) -> Answer:
         try:
-            seconds = _seconds(headers, limits.seconds)
-            try:
-                async with asyncio.timeout(seconds):
-                    return await self._handle(await _received(scope, headers, receive, limits.body_bytes))
-            except TimeoutError:
-                raise DeadlineExceeded(f"the answer was not ready within {seconds:g} s") from None
+            form = body_form(headers.get(b"content-type", b""))
+            accepted = answer_form(headers.get(b"accept", b""), form)
+            with around.deadlines.hold(_seconds(headers, around.limits.seconds)):
+                body = await _body(headers, receive, around.limits.body_bytes) if scope["method"] == "POST" else b""
+                return await self._handle(Received(body=body, body_form=form, answer_form=accepted))
         except FStoreError as error:
             if (status := status_of(error)) == 500:
                 logger.exception("request %s failed", request_id)
@@ -138,13 +141,6 @@ def problem_answer(error: FStoreError, status: int, request_id: str) -> Answer:
     return Answer(
         body=[encode_problem(error, status, request_id)], content_type=PROBLEM_TYPE, status=status, headers=headers
     )
-
-
-async def _received(scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, limit: int) -> Received:
-    form = body_form(headers.get(b"content-type", b""))
-    accepted = answer_form(headers.get(b"accept", b""), form)
-    body = await _body(headers, receive, limit) if scope["method"] == "POST" else b""
-    return Received(body=body, body_form=form, answer_form=accepted, query=scope["query_string"])
 
 
 async def _body(headers: Mapping[bytes, bytes], receive: Receive, limit: int) -> bytes:
@@ -198,7 +194,9 @@ def _pieces(body: Sequence[bytes | memoryview]) -> Sequence[bytes | memoryview]:
 def _request_id(headers: Mapping[bytes, bytes]) -> str:
     """Return the caller's id of the request, if it is one that can stand in a log, else a new one."""
     given = headers.get(REQUEST_ID_HEADER)
-    return given.decode() if given is not None and _REQUEST_ID.fullmatch(given) else os.urandom(8).hex()
+    if given is not None and _REQUEST_ID.fullmatch(given):
+        return given.decode()
+    return f"{_PROCESS_ID}{next(_numbers):08x}"
 
 
 def _seconds(headers: Mapping[bytes, bytes], limit: float) -> float:

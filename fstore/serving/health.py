@@ -14,7 +14,7 @@ import msgspec
 
 from fstore.backends import Backends
 from fstore.errors import FStoreError, StoreMissing
-from fstore.serving.exchange import Answer
+from fstore.serving.exchange import Answer, Received
 from fstore.serving.lifecycle import Lifecycle
 from fstore.serving.media import JSON_TYPE
 
@@ -47,11 +47,11 @@ class Health:
         self._checked_at = float("-inf")
         self._checking = asyncio.Lock()
 
-    async def live(self) -> Answer:
+    async def live(self, _received: Received) -> Answer:
         """Answer ``GET /health/live``."""
         return Answer(body=[b'{"live":true}'], content_type=JSON_TYPE)
 
-    async def ready(self) -> Answer:
+    async def ready(self, _received: Received) -> Answer:
         """Answer ``GET /health/ready``: 200, or 503 with what is wrong."""
         async with self._checking:
             if time.monotonic() - self._checked_at > _HOLDS_SECONDS:

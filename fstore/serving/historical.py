@@ -108,6 +108,7 @@ class HistoricalRoutes:
         frame = client.get_historical_features(
             rows, options.features, service=options.service, timestamp_column=options.timestamp_column,
             missing=options.missing, as_of=_as_of(options.as_of), full_names=options.full_names, accuracy=options.accuracy,
+            matures_after=options.matures_after,
         )  # fmt: skip
         return frame_answer(frame, received.answer_form)
 

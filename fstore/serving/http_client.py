@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from fstore.errors import FStoreError, SettingsError
 from fstore.retrieval.entity_rows import EntityRows
@@ -80,12 +80,13 @@ class HttpClient:
         as_of: int | datetime | None = None,
         full_names: bool = False,
         accuracy: Accuracy = "snapshot",
+        matures_after: str | timedelta | None = None,
         timeout: float | None = None,
     ) -> TrainingFrame:
         """Join features to entity rows; see :meth:`fstore.Client.get_historical_features`."""
         sent = historical_request(
             entity_rows, features, service, timestamp_column=timestamp_column, missing=missing, as_of=as_of,
-            full_names=full_names, accuracy=accuracy,
+            full_names=full_names, accuracy=accuracy, matures_after=matures_after,
         )  # fmt: skip
         return read_frame(self._answered(sent, timeout))
 
@@ -163,12 +164,13 @@ class AsyncHttpClient:
         as_of: int | datetime | None = None,
         full_names: bool = False,
         accuracy: Accuracy = "snapshot",
+        matures_after: str | timedelta | None = None,
         timeout: float | None = None,
     ) -> TrainingFrame:
         """Join features to entity rows; see :meth:`fstore.Client.get_historical_features`."""
         sent = historical_request(
             entity_rows, features, service, timestamp_column=timestamp_column, missing=missing, as_of=as_of,
-            full_names=full_names, accuracy=accuracy,
+            full_names=full_names, accuracy=accuracy, matures_after=matures_after,
         )  # fmt: skip
         return read_frame(await self._answered(sent, timeout))
 

@@ -25,7 +25,7 @@ class OnlineRoute:
     def __init__(self, client: AsyncClient, inputs: DeclaredInputs, max_keys: int) -> None:
         self._client, self._inputs, self._max_keys = client, inputs, max_keys
 
-    async def __call__(self, received: Received) -> Answer:
+    async def answer(self, received: Received) -> Answer:
         """Answer a request."""
         if received.body_form is Form.ARROW:
             options, table = read_arrow(OnlineOptions, received.body, self._max_keys)

@@ -56,6 +56,7 @@ class HistoricalOptions(Asked, frozen=True, kw_only=True):
     missing: Missing = "error"
     as_of: int | str | None = None
     accuracy: Accuracy = "snapshot"
+    matures_after: str | None = None
 
 
 class HistoricalRequest(HistoricalOptions, frozen=True, kw_only=True):

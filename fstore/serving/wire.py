@@ -7,12 +7,13 @@ is the same as for a client that reads the stores itself.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from fstore.errors import RetrievalError, ServerFailed
+from fstore.interval import format_duration
 from fstore.retrieval.entity_rows import EntityRows, read_entity_rows, with_request
 from fstore.retrieval.features import Wanted, as_texts
 from fstore.retrieval.training import Accuracy, Missing
@@ -62,6 +63,7 @@ def historical_request(
     as_of: int | datetime | None,
     full_names: bool,
     accuracy: Accuracy,
+    matures_after: str | timedelta | None,
 ) -> Sent:
     """Return a historical read as it is sent."""
     if isinstance(as_of, datetime) and as_of.tzinfo is None:
@@ -69,8 +71,18 @@ def historical_request(
     options = HistoricalOptions(
         features=_texts(features), service=service, full_names=full_names, timestamp_column=timestamp_column,
         missing=missing, as_of=as_of.isoformat() if isinstance(as_of, datetime) else as_of, accuracy=accuracy,
+        matures_after=_duration(matures_after),
     )  # fmt: skip
     return _sent(HISTORICAL, options, read_entity_rows(entity_rows))
+
+
+def _duration(duration: str | timedelta | None) -> str | None:
+    if not isinstance(duration, timedelta):
+        return duration
+    try:
+        return format_duration(duration)
+    except ValueError as error:
+        raise RetrievalError(f"matures_after cannot be sent to a server: {error}") from None
 
 
 def batch_request(
