@@ -82,7 +82,8 @@ class Store(NamedTuple):
     def settings_at(self, root: Path) -> Settings:
         return Settings(
             root=str(root), project="bench", registry_url=f"sqlite:///{root}/registry.db",
-            offline_url=f"file:{root}/offline", online_url=f"lmdb:{root}/online", spill_dir=str(root / "spill"), cache_dir=str(root / "cache"),
+            offline_url=f"file:{root}/offline", online_url=f"lmdb:{root}/online", spill_dir=str(root / "spill"),
+            cache_dir=str(root / "cache"),
             threads=int(LIMITS["threads"]), memory_limit=str(LIMITS["memory_limit"]),
         )  # fmt: skip
 
@@ -113,9 +114,14 @@ def key_sql(hashed: str, keys: int) -> str:
 # -- entity rows ------------------------------------------------------------------------------------------------------
 
 
+def spine_file(rows: int, keys: int) -> Path:
+    """Return where entity rows are kept."""
+    return BUILD / f"pit_spine_{rows}_{keys}.parquet"
+
+
 def spine(rows: int, keys: int) -> pa.Table:
     """Return entity rows in random order; made once."""
-    path = BUILD / f"pit_spine_{rows}_{keys}.parquet"
+    path = spine_file(rows, keys)
     if not path.exists():
         BUILD.mkdir(parents=True, exist_ok=True)
         micros = (END - START - DAY) // timedelta(microseconds=1)

@@ -7,7 +7,8 @@ import sys
 
 BENCHMARKS = ("import_time", "dag_parse", "lmdb_write", "redis_write", "windowed_year", "windows_sparse",
               "windows_hot", "windows_hot_vs_naive", "publish_share",
-              "pit_grid_10m", "pit_grid_1m", "pit_irregular", "wide_frame", "exact_windows", "online_redis", "online_lmdb",
+              "pit_grid_10m", "pit_grid_1m", "pit_irregular", "wide_frame",
+              "pit_best_peer", "pit_default_feast", "exact_windows", "online_redis", "online_lmdb",
               "online_redis_vs_feast", "online_lmdb_vs_feast", "http_vs_bare", "http_vs_feast", "soak")  # fmt: skip
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 from fstore.arrow import column_hashes, finished_hashes, hash_text, hashes_sum
 
 _THREADS = 2
-_PART_ROWS, _BATCH_ROWS = 262_144, 65_536
+_PART_ROWS, _BATCH_ROWS = 262_144, 131_072
 """Rows that a thread takes at a time, and that are hashed at once: fewer, and threads wait for each other."""
 
 
