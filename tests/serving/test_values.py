@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 
 from fstore import AsyncHttpClient, Client, HttpClient
+from fstore.errors import ImmatureLabels
 from tests.retrieval.publishing import DAY, HOUR, T0
 from tests.serving.plain_json import send, table
 from tests.serving.project import LAT, TypedProject
@@ -154,6 +155,10 @@ def test_historical_reads_take_their_options(local: Client, remote: HttpClient, 
         rows, ["typed:whole"], timestamp_column="seen", full_names=True, as_of=datetime(2999, 1, 1, tzinfo=UTC)
     )
     assert frame.to_pandas()["typed__whole"].tolist() == [2**53 - 1]
+    assert send(url, {**sent, "matures_after": "1d"}).json["values"] == answer.json["values"]
+    assert send(url, {**sent, "matures_after": "90y"}).json["code"] == "immature_labels"
+    with pytest.raises(ImmatureLabels):
+        remote.get_historical_features(rows, ["typed:whole"], timestamp_column="seen", matures_after=90 * 365 * DAY)
 
 
 def test_batch_reads_give_the_newest_values(local: Client, remote: HttpClient, server: RunningApp) -> None:
