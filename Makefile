@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3.12 python3.13 python3.11 python3; do \
 	&& { echo $$p; break; }; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
-EXTRAS := airflow,redis,postgres,serve,polars,examples
+EXTRAS := airflow,redis,postgres,serve,http,polars,examples
 UV := $(shell command -v uv 2>/dev/null)
 ONLY ?=
 
