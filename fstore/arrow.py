@@ -254,13 +254,18 @@ def _text_words(array: pa.Array) -> _Words:
         padded[:-8] = np.frombuffer(data, np.uint8)[first:last]
     starts, lengths = bounds[:-1] - first, np.diff(bounds)
     eights = np.ndarray((last - first + 1,), "<u8", padded.data, strides=(1,))
-    words = _mix(lengths.astype(np.uint64))
-    longest = int(lengths.max())
-    everywhere = int(lengths.min())
+    words = lengths.astype(np.uint64)
+    shortest, longest = int(lengths.min()), int(lengths.max())
     for done in range(0, min(longest, _LONG), 8):
-        at = slice(None) if everywhere > done else np.flatnonzero(lengths > done)
-        left = np.minimum(lengths[at] - done, 8)
-        words[at] = _mix(words[at] ^ (eights[starts[at] + done] & _MASKS[left]))
+        at = slice(None) if shortest > done else np.flatnonzero(lengths > done)
+        read = eights[starts[at] + done]
+        if shortest < done + 8:
+            read &= _MASKS[np.minimum(lengths[at] - done, 8)]
+        read ^= words[at]
+        read ^= read >> np.uint64(32)
+        read *= _GOLDEN
+        words[at] = read
+    words = _mix(words)
     for index in np.flatnonzero(lengths > _LONG) if longest > _LONG else ():
         words[index] = _word(padded[starts[index] : starts[index] + lengths[index]].tobytes())
     return words
