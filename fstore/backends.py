@@ -224,6 +224,10 @@ def _online_store(settings: Settings) -> OnlineStore:
             from fstore.stores.lmdb import LmdbStore
 
             return LmdbStore(settings.online_url.removeprefix("lmdb:"), settings.project)
+        case _ if settings.online_url.partition(":")[0].endswith("+cluster"):
+            from fstore.stores.redis_cluster import RedisClusterStore
+
+            return RedisClusterStore(settings.online_url, settings.project)
         case _:
             from fstore.stores.redis import RedisStore
 

@@ -96,6 +96,33 @@ def redis_sentinel(primary_port: int, *, service: str = "main", down_after_ms: i
 
 
 @contextlib.contextmanager
+def redis_cluster(primaries: int = 3, *, replicas: int = 0) -> Iterator[list[RunningServer]]:
+    """Run a Redis Cluster: the primaries, slots spread evenly, then ``replicas`` of the first one.
+
+    The URL of each is ``redis+cluster://…``.
+    """
+    with contextlib.ExitStack() as stack:
+        servers = []
+        for _ in range(primaries + replicas):
+            port = next(port for port in iter(free_port, 0) if port < 55_000)  # a node uses the one 10,000 above as well
+            options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000")
+            server = stack.enter_context(redis_server(*options, port=port))
+            servers.append(RunningServer(server.process, f"redis+cluster://127.0.0.1:{port}", port, server.directory))
+        for number, server in enumerate(servers[:primaries]):
+            slots = range(number * 16384 // primaries, (number + 1) * 16384 // primaries)
+            _tell_redis(server.port, "CLUSTER", "ADDSLOTS", *map(str, slots))
+            _tell_redis(server.port, "CONFIG", "SET", "cluster-require-full-coverage", "no")
+        for server in servers[1:]:
+            _tell_redis(servers[0].port, "CLUSTER", "MEET", "127.0.0.1", str(server.port))
+        for server in servers:
+            _wait_until(partial(_knows_cluster, server.port, len(servers)), server.process, server.directory)
+        identity = _tell_redis(servers[0].port, "CLUSTER", "MYID").split(b"\r\n")[1].decode()
+        for server in servers[primaries:]:
+            _tell_redis(server.port, "CLUSTER", "REPLICATE", identity)
+        yield servers
+
+
+@contextlib.contextmanager
 def postgres_server(
     kept: Path | None = None, *, port: int | None = None, settings: Mapping[str, object] | None = None
 ) -> Iterator[RunningServer]:
@@ -238,6 +265,26 @@ def _redis_answers(port: int) -> bool:
             return connection.recv(16).startswith((b"+PONG", b"-NOAUTH"))
     except OSError:
         return False
+
+
+def _tell_redis(port: int, *command: str) -> bytes:
+    """Send a command and return the reply as it is. Raises ServerFailed for an error."""
+    parts = [f"${len(part)}\r\n{part}\r\n" for part in command]
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(f"*{len(command)}\r\n{''.join(parts)}".encode())
+        reply = connection.recv(65536)
+    if reply.startswith(b"-"):
+        raise ServerFailed(f"{command[0]} {command[1]}: {reply!r}")
+    return reply
+
+
+def _knows_cluster(port: int, nodes: int) -> bool:
+    found = _tell_redis(port, "CLUSTER", "INFO")
+    return (
+        b"cluster_state:ok" in found
+        and f"cluster_known_nodes:{nodes}\r".encode() in found
+        and (b"cluster_slots_ok:16384" in found)
+    )
 
 
 def _postmaster_ready(data: Path) -> bool:

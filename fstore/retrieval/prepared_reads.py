@@ -87,7 +87,7 @@ class PreparedReads:
             return None
         if type(question.features) is list:  # of texts, most of the time, and then it is the name
             try:
-                found = self._prepared.get((tuple(question.features), question.full_names, question.offline))  # type: ignore[arg-type]
+                found = self._prepared.get((tuple(question.features), question.full_names, question.offline))
             except TypeError:  # of something that has no hash
                 found = None
             if found is not None:

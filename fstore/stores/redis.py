@@ -4,7 +4,7 @@ Takes and gives encoded rows by key. Rows lie under ``fstore:<project>:row:<view
 can serve many projects. Compare-and-set runs inside the server, in a Lua script over 500 keys at a time. Redis acknowledges
 from memory; how durable that is, is its configuration, and a mark per view tells afterwards whether something was lost. What
 may pass by itself is tried again for two seconds: every command here may be repeated. A server that evicts rows, and a Redis
-Cluster, are refused when the store is created.
+Cluster (which has a store of its own), are refused when the store is created.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from __future__ import annotations
 import hashlib
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from itertools import groupby
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from fstore.errors import (
     StoreChanged,
@@ -44,6 +44,9 @@ from fstore.stores.redis_connections import ReadConnections, async_pool, connect
 from fstore.stores.redis_failures import Patience, classify, masked_url, refused_cluster, too_late
 from fstore.stores.redis_forgetting import EVERYTHING, FORGET, forget_arguments
 from fstore.stores.redis_keys import RedisKeys
+
+if TYPE_CHECKING:
+    import redis
 
 _KEYS_PER_CALL = 500  # Lua unpacks twice as many arguments, of the 8,000 that it can
 _CALLS_PER_PIPELINE = 10
@@ -82,8 +85,8 @@ local function life()
   return string.match(info, 'run_id:(%w+)') .. '.' .. string.match(info, 'master_replid:(%w+)') .. '.' .. token
 end
 """
-_READ_MARK = _LIFE + "return {life() or false, redis.call('GET', KEYS[2])}"
-_RAISE_MARK = (
+READ_MARK = _LIFE + "return {life() or false, redis.call('GET', KEYS[2])}"
+RAISE_MARK = (
     _LIFE
     + """
 local function newer(one, other)
@@ -117,21 +120,14 @@ class RedisStore:
         self.url, self.project = url, project
         self._keys = RedisKeys(project)
         self._where = f"the online store at {masked_url(url)}"
-        self._client = connect(url)
-        self._reads = ReadConnections(self._client.connection_pool)
+        self._connected = connect(url)
+        self._reads = ReadConnections(self._connected.connection_pool)
 
     def create(self, store_id: str) -> None:
         """Write the id. Raises StoreError when the server is set to evict rows, or is one of a cluster."""
 
         def write_id() -> None:
-            if _text(self._client.info("server").get("redis_mode", "")) == "cluster":
-                raise refused_cluster(self._where)
-            policy = _text(self._client.info("memory").get("maxmemory_policy", ""))
-            if policy.startswith("allkeys"):
-                raise StoreError(
-                    f"{self._where} evicts rows when its memory is full (maxmemory-policy {policy}), and a read would then "
-                    "give nulls for them. Set maxmemory-policy to noeviction or to one of the volatile ones."
-                )
+            self._check_server()
             self._client.set(self._keys.life, uuid.uuid4().hex, nx=True)
             self._client.set(self._keys.id, store_id.encode(), nx=True)
 
@@ -146,18 +142,25 @@ class RedisStore:
     def store_id(self) -> str | None:
         """Return the id, or None when this project never was in this database or the database was flushed."""
         found = self._run(lambda: self._client.get(self._keys.id))
-        return None if found is None else _text(found)
+        return None if found is None else text_of(found)
 
     def write_rows(self, view: OnlineView, keys: Sequence[bytes], rows: Sequence[bytes]) -> int:
         """Write in pipelines of scripts. An error leaves some of them done, which repeating makes whole."""
+        self._run(self._check_created)
+        return sum(
+            self._write(sequence, pairs, self._keys.forgotten(view))
+            for sequence, pairs in self.by_sequence(view, keys, rows)
+        )
+
+    def by_sequence(
+        self, view: OnlineView, keys: Sequence[bytes], rows: Sequence[bytes]
+    ) -> Iterator[tuple[bytes, list[tuple[bytes, bytes]]]]:
+        """Yield whole keys and rows by the sequence that rows have, ascending."""
         keys, rows = newest_per_key(keys, rows)
         prefix = self._keys.rows(view)
-        self._run(self._check_created)
         pairs = sorted(zip(rows, keys, strict=True)) if _mixed(rows) else zip(rows, keys, strict=True)
-        return sum(
-            self._write(sequence, [(prefix + key, row) for row, key in group], self._keys.forgotten(view))
-            for sequence, group in groupby(pairs, key=lambda pair: pair[0][:8])
-        )
+        for sequence, group in groupby(pairs, key=lambda pair: pair[0][:8]):
+            yield sequence, [(prefix + key, row) for row, key in group]
 
     def read_rows(self, view: OnlineView, keys: Sequence[bytes]) -> list[bytes | None]:
         """Return the stored row of each key, or None."""
@@ -185,10 +188,14 @@ class RedisStore:
 
     def mark(self, view: OnlineView) -> StoreMark:
         """Return mark and life from one script, which is atomic."""
-        found: list[object] = self._script(_READ_MARK, [self._keys.life, self._keys.mark(view)])
-        if found[0] is None:
+        found = read_mark(self._script(READ_MARK, self.marking(view)))
+        if found is None:
             raise self._missing()
-        return StoreMark(life=_text(found[0]), ticket=int.from_bytes(cast("bytes | None", found[1]) or b"", "big"))
+        return found
+
+    def marking(self, view: OnlineView) -> list[bytes]:
+        """Return the keys of the script that reads a mark."""
+        return [self._keys.life, self._keys.mark(view)]
 
     def raise_floor(self, view: OnlineView, floor: Floor, mark: Mark | None = None) -> None:
         """Raise the floor by the same script as rows, or floor and mark by one of their own."""
@@ -197,38 +204,52 @@ class RedisStore:
             self._run(self._check_created)
             self._write(value[:8], [(self._keys.floor(view), value)], self._keys.floor(view))
             return
-        numbers = (number.to_bytes(8, "big") for number in (mark.ticket, mark.settled))
-        answer = self._script(
-            _RAISE_MARK,
-            [self._keys.life, self._keys.mark(view), self._keys.floor(view)],
-            mark.life.encode(),
-            value,
-            *numbers,
-        )
-        match _text(answer):
+        keys, arguments = self.raising(view, floor, mark)
+        match text_of(self._script(RAISE_MARK, keys, *arguments)):
             case "missing":
                 raise self._missing()
             case "changed":
                 raise StoreChanged(view.view)
 
+    def raising(self, view: OnlineView, floor: Floor, mark: Mark) -> tuple[list[bytes], list[bytes]]:
+        """Return keys and arguments of the script that raises floor and mark."""
+        numbers = [number.to_bytes(8, "big") for number in (mark.ticket, mark.settled)]
+        keys = [self._keys.life, self._keys.mark(view), self._keys.floor(view)]
+        return keys, [mark.life.encode(), encode_floor(floor), *numbers]
+
     def forget_rows(self, view: OnlineView, sequence: int, before: datetime | None) -> int:
         """Find the rows by SCAN, and let the server compare and delete them, a few hundred at a time."""
+        return self._forget(view, forget_arguments(sequence, before)) if self.begin_forgetting(view, sequence) else 0
+
+    def begin_forgetting(self, view: OnlineView, sequence: int) -> bool:
+        """Note up to where rows are forgotten, and return whether there is something to forget."""
         now, key = datetime.now(UTC), self._keys.forgotten(view)
         value = encode_floor(Floor(sequence=sequence, end=now))
         self._run(self._check_created)
         mark = decode_floor(self._values([key])[0])
         if sequence <= 0 or forgotten_lately(mark, sequence, now):
-            return 0
+            return False
         if mark is not None and mark.sequence == sequence:
             self._run(lambda: self._client.set(key, value))
-        elif not self._write(value[:8], [(key, value)], key):
-            return 0  # somebody else has forgotten more
-        return self._forget(view, forget_arguments(sequence, before))
+            return True
+        return self._write(value[:8], [(key, value)], key) > 0  # else somebody else has forgotten more
+
+    def begin_dropping(self, view: OnlineView) -> None:
+        """Delete a view's floor: what is read of it from now on is an error."""
+        self._run(self._check_created)
+        self._run(lambda: self._client.delete(self._keys.floor(view)))
+
+    def forget_keys(self, keys: list[bytes], arguments: tuple[bytes, ...]) -> int:
+        """Run the script that forgets over rows by their whole keys, and return how many it deleted."""
+        deleted = 0
+        for start in range(0, len(keys), _KEYS_PER_CALL):
+            deleted += int(self._script(FORGET, keys[start : start + _KEYS_PER_CALL], *arguments))
+            failpoint("online.forgotten")
+        return deleted
 
     def drop_view(self, view: OnlineView) -> int:
         """Delete the floor, then the rows."""
-        self._run(self._check_created)
-        self._run(lambda: self._client.delete(self._keys.floor(view)))
+        self.begin_dropping(view)
         return self._forget(view, EVERYTHING)
 
     def close(self) -> None:
@@ -237,6 +258,15 @@ class RedisStore:
         disconnect(self._client)
 
     # -- parts --------------------------------------------------------------------------------------------------------
+
+    @property
+    def _client(self) -> redis.Redis:
+        return self._connected
+
+    def _check_server(self) -> None:
+        if is_cluster(self._client):
+            raise refused_cluster(self._where)
+        refuse_eviction(self._client, self._where)
 
     def _values(self, keys: list[bytes]) -> list[bytes | None]:
         return cast("list[bytes | None]", self._run(lambda: self._client.mget(keys)))
@@ -257,36 +287,21 @@ class RedisStore:
         pattern = self._keys.rows(view) + b"*"
         while True:
             cursor, keys = self._run(partial(self._client.scan, cursor, match=pattern, count=_KEYS_PER_CALL))
-            for start in range(0, len(keys), _KEYS_PER_CALL):
-                some = cast("list[bytes]", keys[start : start + _KEYS_PER_CALL])
-                deleted += int(self._script(FORGET, some, *arguments))
-                failpoint("online.forgotten")
+            deleted += self.forget_keys(cast("list[bytes]", keys), arguments)
             if not cursor:
                 return deleted
 
     def _write(self, sequence: bytes, pairs: list[tuple[bytes, bytes]], forgotten: bytes) -> int:
         """Put the pairs, all of one sequence, that are newer than what is there or was forgotten."""
-        halves = [int.from_bytes(sequence[:4], "big"), int.from_bytes(sequence[4:], "big")]
-        per_pipeline = _KEYS_PER_CALL * _CALLS_PER_PIPELINE
-        parts = [pairs[start : start + per_pipeline] for start in range(0, len(pairs), per_pipeline)]
-        return sum(self._run(partial(self._send, halves, part, forgotten)) for part in parts)
+        calls = list(write_calls(sequence, pairs, forgotten))
+        parts = [calls[start : start + _CALLS_PER_PIPELINE] for start in range(0, len(calls), _CALLS_PER_PIPELINE)]
+        return sum(self._run(partial(self._send, part)) for part in parts)
+
+    def _send(self, calls: Sequence[list[Any]]) -> int:
+        return send_calls(self._client, calls, self._where)
 
     def _script(self, script: str, keys: Sequence[bytes], *arguments: bytes) -> Any:
         return self._run(lambda: self._client.eval(script, len(keys), *keys, *arguments))
-
-    def _send(self, halves: list[int], pairs: list[tuple[bytes, bytes]], forgotten: bytes) -> int:
-        from redis.exceptions import NoScriptError  # noqa: PLC0415 (an optional dependency)
-
-        for _ in range(2):
-            with self._client.pipeline(transaction=False) as pipeline:
-                for start in range(0, len(pairs), _KEYS_PER_CALL):
-                    keys, rows = zip(*pairs[start : start + _KEYS_PER_CALL], strict=True)
-                    pipeline.evalsha(_SCRIPT_ID, len(keys) + 1, forgotten, *keys, *halves, *rows)
-                try:
-                    return sum(pipeline.execute())
-                except NoScriptError:
-                    self._client.script_load(_COMPARE_AND_SET)
-        raise StoreUnavailable(f"{self._where} forgets its scripts at once: another client keeps flushing them")
 
     def _run(self, work: Callable[[], Result], deadline: float | None = None) -> Result:
         """Do what may be repeated, again while it fails in a way that may pass, and give the store's error otherwise."""
@@ -309,10 +324,55 @@ class RedisStore:
             time.sleep(wait)
 
 
+def write_calls(sequence: bytes, pairs: list[tuple[bytes, bytes]], forgotten: bytes) -> Iterator[list[Any]]:
+    """Yield the arguments of calls of the script that puts whole keys and rows of one sequence."""
+    halves = [int.from_bytes(sequence[:4], "big"), int.from_bytes(sequence[4:], "big")]
+    for start in range(0, len(pairs), _KEYS_PER_CALL):
+        keys, rows = zip(*pairs[start : start + _KEYS_PER_CALL], strict=True)
+        yield [len(keys) + 1, forgotten, *keys, *halves, *rows]
+
+
+def send_calls(client: redis.Redis, calls: Sequence[list[Any]], where: str) -> int:
+    """Call the script that puts rows in one pipeline, and return how many rows were put."""
+    from redis.exceptions import NoScriptError  # noqa: PLC0415 (an optional dependency)
+
+    for _ in range(2):
+        with client.pipeline(transaction=False) as pipeline:
+            for call in calls:
+                pipeline.evalsha(_SCRIPT_ID, *call)
+            try:
+                return sum(pipeline.execute())
+            except NoScriptError:
+                client.script_load(_COMPARE_AND_SET)
+    raise StoreUnavailable(f"{where} forgets its scripts at once: another client keeps flushing them")
+
+
+def is_cluster(client: redis.Redis) -> bool:
+    """Whether a server is one of a cluster."""
+    return text_of(client.info("server").get("redis_mode", "")) == "cluster"
+
+
+def refuse_eviction(client: redis.Redis, where: str) -> None:
+    """Raise StoreError for a server that is set to evict rows."""
+    policy = text_of(client.info("memory").get("maxmemory_policy", ""))
+    if policy.startswith("allkeys"):
+        raise StoreError(
+            f"{where} evicts rows when its memory is full (maxmemory-policy {policy}), and a read would then give nulls for "
+            "them. Set maxmemory-policy to noeviction or to one of the volatile ones."
+        )
+
+
+def read_mark(answer: list[Any]) -> StoreMark | None:
+    """Return what the script that reads a mark has answered; None where there is no store."""
+    life, ticket = answer
+    return None if life is None else StoreMark(life=text_of(life), ticket=int.from_bytes(ticket or b"", "big"))
+
+
 def _mixed(rows: Sequence[bytes]) -> bool:
     """Whether rows are of several publications."""
     return len({row[:8] for row in rows}) > 1
 
 
-def _text(value: object) -> str:
+def text_of(value: object) -> str:
+    """Return a reply as text."""
     return value.decode() if isinstance(value, bytes) else str(value)

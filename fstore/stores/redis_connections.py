@@ -40,10 +40,10 @@ def connect(url: str) -> redis.Redis:
         ) from None
     try:
         if (watched := _sentinel(url)) is None:
-            return redis.Redis.from_pool(redis.ConnectionPool.from_url(url, **_options(Retry)))
+            return redis.Redis.from_pool(redis.ConnectionPool.from_url(url, **connection_options(Retry)))
         Sentinel: Any = UntypedSentinel  # noqa: N806 (redis-py has no types there)
-        sentinel = Sentinel(watched.hosts, sentinel_kwargs=watched.sentinel_options | _options(Retry))
-        client: redis.Redis = sentinel.master_for(watched.service, **(_options(Retry) | watched.options))
+        sentinel = Sentinel(watched.hosts, sentinel_kwargs=watched.sentinel_options | connection_options(Retry))
+        client: redis.Redis = sentinel.master_for(watched.service, **(connection_options(Retry) | watched.options))
     except ValueError as error:
         raise SettingsError(f"{masked_url(url)} is not a Redis URL: {error}") from None
     return client
@@ -56,10 +56,12 @@ def async_pool(url: str) -> redis.asyncio.ConnectionPool:
     from redis.asyncio.sentinel import Sentinel as UntypedSentinel
 
     if (watched := _sentinel(url)) is None:
-        return ConnectionPool.from_url(url, **_options(Retry))
+        return ConnectionPool.from_url(url, **connection_options(Retry))
     Sentinel: Any = UntypedSentinel  # noqa: N806 (redis-py has no types there)
-    sentinel = Sentinel(watched.hosts, sentinel_kwargs=watched.sentinel_options | _options(Retry))
-    pool: ConnectionPool = sentinel.master_for(watched.service, **(_options(Retry) | watched.options)).connection_pool
+    sentinel = Sentinel(watched.hosts, sentinel_kwargs=watched.sentinel_options | connection_options(Retry))
+    pool: ConnectionPool = sentinel.master_for(
+        watched.service, **(connection_options(Retry) | watched.options)
+    ).connection_pool
     return pool
 
 
@@ -157,6 +159,35 @@ class ReadConnections:
                 self._ready.append(connection)
                 return values
 
+    def send(self, commands: Sequence[Sequence[bytes]], deadline: float | None) -> Any:
+        """Send an MGET per list of keys, and return the connection to receive the answers from."""
+        if self._process != os.getpid():
+            self._process, self._ready, self._broken = os.getpid(), [], []
+        waited, connection = self._take()
+        try:
+            if not waited:
+                self._connect(connection, deadline)
+            connection.send_packed_command(connection.pack_commands([("MGET", *keys) for keys in commands]))
+        except BaseException:
+            self.give_up(connection)
+            raise
+        return connection
+
+    def receive(self, connection: Any, count: int, deadline: float | None) -> list[list[bytes | None]]:
+        """Return the answers to what was sent, and keep the connection."""
+        found = [
+            connection.read_response() if deadline is None else connection.read_response(timeout=_left(deadline))
+            for _ in range(count)
+        ]
+        self._ready.append(connection)
+        return found
+
+    def give_up(self, connection: Any) -> None:
+        """Disconnect a connection whose answers nobody will read, and those that have waited as long."""
+        connection.disconnect()
+        self._broken.append(connection)
+        self.close()
+
     def close(self) -> None:
         """Disconnect those that wait; the next use connects again."""
         while self._ready:
@@ -194,7 +225,7 @@ def _left(deadline: float) -> float:
     return max(deadline - time.monotonic(), 0.001)
 
 
-def _options(retry: type[Any]) -> dict[str, Any]:
+def connection_options(retry: type[Any]) -> dict[str, Any]:
     """Return the options of every connection, which a URL may overrule; the stores themselves try again."""
     from redis.backoff import NoBackoff
 

@@ -66,8 +66,8 @@ def too_late(where: str, seconds: float) -> StoreUnavailable:
 def refused_cluster(where: str) -> StoreError:
     """Return the error of a server that is one of many."""
     return StoreError(
-        f"{where} is a node of a Redis Cluster, which spreads keys over servers: a view's rows and floor could "
-        "then not be read at one moment. FSTORE_ONLINE_URL must name a single primary (with replicas, if you like)."
+        f"{where} is a node of a Redis Cluster, which spreads keys over servers: a view's rows and floor could then not be "
+        "read at one moment. FSTORE_ONLINE_URL must be redis+cluster://host:port,…, or name a single primary."
     )
 
 

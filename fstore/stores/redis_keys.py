@@ -11,11 +11,12 @@ from fstore.stores.online import OnlineView, ViewKeys, ViewRows, decode_floor
 
 
 class RedisKeys:
-    """The keys of one project."""
+    """The keys of one project; ``tag`` follows ``fstore:`` in all of them."""
 
-    def __init__(self, project: str) -> None:
-        self.id = f"fstore:{project}:id".encode()
-        self.life = f"fstore:{project}:life".encode()
+    def __init__(self, project: str, tag: str = "") -> None:
+        self._tag = tag
+        self.id = f"fstore:{tag}{project}:id".encode()
+        self.life = f"fstore:{tag}{project}:life".encode()
         self._places: dict[OnlineView, tuple[bytes, bytes]] = {}
 
     def floor(self, view: OnlineView) -> bytes:
@@ -26,13 +27,18 @@ class RedisKeys:
         """Return what the keys of a view's rows begin with."""
         return self._place(view)[1]
 
+    @staticmethod
+    def tagged_rows(view: OnlineView) -> bytes:
+        """Return the pattern of the keys of a view's rows under any tag in braces."""
+        return f"fstore:{{*}}:{view.project}:row:{view.view}:{view.generation}:*".encode()
+
     def mark(self, view: OnlineView) -> bytes:
         """Return the key of a view's mark."""
-        return f"fstore:{view.project}:mark:{view.view}:{view.generation}".encode()
+        return f"fstore:{self._tag}{view.project}:mark:{view.view}:{view.generation}".encode()
 
     def forgotten(self, view: OnlineView) -> bytes:
         """Return the key of what was forgotten last of a view."""
-        return f"fstore:{view.project}:forgotten:{view.view}:{view.generation}".encode()
+        return f"fstore:{self._tag}{view.project}:forgotten:{view.view}:{view.generation}".encode()
 
     def wanted(self, requests: Sequence[ViewKeys]) -> list[bytes]:
         """Return the keys of one MGET, which is atomic: the store's id, then each request's floor and rows."""
@@ -59,6 +65,9 @@ class RedisKeys:
         place = self._places.get(view)
         if place is None:
             name = f"{view.view}:{view.generation}"
-            place = f"fstore:{view.project}:floor:{name}".encode(), f"fstore:{view.project}:row:{name}:".encode()
+            place = (
+                f"fstore:{self._tag}{view.project}:floor:{name}".encode(),
+                f"fstore:{self._tag}{view.project}:row:{name}:".encode(),
+            )
             self._places[view] = place
         return place

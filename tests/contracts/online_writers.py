@@ -9,13 +9,20 @@ from multiprocessing.connection import Connection
 from fstore.stores.lmdb import LmdbStore
 from fstore.stores.online import OnlineStore, OnlineView
 from fstore.stores.redis import RedisStore
+from fstore.stores.redis_cluster import RedisClusterStore
 
 VIEW = OnlineView(project="shop", view="user_purchases", generation=1)
 KEYS = [f"user-{n}".encode() for n in range(300)]
 
 
 def open_store(url: str) -> OnlineStore:
-    return LmdbStore(url.removeprefix("lmdb:"), "shop") if url.startswith("lmdb:") else RedisStore(url, "shop")
+    match url.partition(":")[0]:
+        case "lmdb":
+            return LmdbStore(url.removeprefix("lmdb:"), "shop")
+        case "redis+cluster":
+            return RedisClusterStore(url, "shop")
+        case _:
+            return RedisStore(url, "shop")
 
 
 def row(sequence: int, text: bytes = b"") -> bytes:

@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 import os
+import random
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import redis
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from fstore.errors import StoreChanged, StoreMismatch, StoreMissing
 from fstore.stores.encoding import RowCodec
-from fstore.stores.online import AppliedRows, Floor, Mark, OnlineStore, OnlineView, apply_rows, apply_tombstones
+from fstore.stores.online import (
+    AppliedRows,
+    Floor,
+    Mark,
+    OnlineStore,
+    OnlineView,
+    ViewKeys,
+    ViewRows,
+    apply_rows,
+    apply_tombstones,
+)
 from fstore.types import Column
+from scripts.servers import ServerMissing, redis_cluster, redis_sentinel, redis_server
 from tests.contracts.online_writers import KEYS, VIEW, open_store, race, race_rows, row, write_until_killed
 
 OTHER = OnlineView(project="shop", view="user_purchases", generation=2)
@@ -26,11 +41,42 @@ SPAWN = multiprocessing.get_context("spawn")
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
 
-@pytest.fixture(params=["lmdb", pytest.param("redis", marks=pytest.mark.integration)])
+SERVERS = [pytest.param(name, marks=pytest.mark.integration) for name in ("redis", "sentinel", "cluster")]
+
+
+@pytest.fixture(params=["lmdb", *SERVERS])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "redis":
-        return str(request.getfixturevalue("redis_database"))
-    return f"lmdb:{tmp_path / 'online'}"
+    match request.param:
+        case "lmdb":
+            return f"lmdb:{tmp_path / 'online'}"
+        case "redis":
+            return str(request.getfixturevalue("redis_database"))
+        case _:
+            ports, url = request.getfixturevalue(request.param)
+            for port in ports:
+                with redis.Redis(port=port) as client:
+                    client.flushall()
+            return str(url)
+
+
+@pytest.fixture(scope="module")
+def sentinel() -> Iterator[tuple[list[int], str]]:
+    """A Redis and a Sentinel that knows it: the ports to empty, and the URL."""
+    try:
+        with redis_server() as primary, redis_sentinel(primary.port) as watching:
+            yield [primary.port], watching.url
+    except ServerMissing as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[tuple[list[int], str]]:
+    """A cluster of three."""
+    try:
+        with redis_cluster() as servers:
+            yield [server.port for server in servers], servers[1].url
+    except ServerMissing as missing:
+        pytest.skip(str(missing))
 
 
 @pytest.fixture
@@ -247,6 +293,55 @@ def test_a_store_behaves_as_a_dict(store: OnlineStore, url: str) -> None:
         Model,
         settings=settings(max_examples=40, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)),
     )
+
+
+def test_ten_thousand_steps_leave_what_a_dict_would_have(store: OnlineStore) -> None:
+    """One long walk over several views, seeded: rows of any age, floors, reads of many views at once, and reopening."""
+    walk = random.Random(20260102)
+    views = [OnlineView(project="shop", view=f"walk{number}", generation=number) for number in range(3)]
+    keys = [b"k%d" % number for number in range(12)]
+    rows: dict[tuple[OnlineView, bytes], int] = {}
+    floors: dict[OnlineView, Floor] = {}
+    for step in range(10_000):
+        view, chance = walk.choice(views), walk.random()
+        if chance < 0.6:
+            chosen = walk.sample(keys, walk.randrange(1, 5))
+            sequence = walk.randrange(1, 2 + step)
+            store.write_rows(view, chosen, [row(sequence, key) for key in chosen])
+            for key in chosen:
+                rows[view, key] = max(sequence, rows.get((view, key), 0))
+        elif chance < 0.62:
+            floor = Floor(sequence=walk.randrange(1, 2 + step), end=NOON + timedelta(seconds=step))
+            store.raise_floor(view, floor)
+            if view not in floors or floor.sequence > floors[view].sequence:
+                floors[view] = floor
+        elif chance < 0.63:
+            store.close()
+        else:
+            requests = [
+                ViewKeys(one, walk.sample(keys, walk.randrange(6))) for one in walk.sample(views, walk.randrange(1, 4))
+            ]
+            for (one, own), found in zip(requests, store.read_views(requests), strict=True):
+                assert found.floor == floors.get(one), step
+                expected = [row(rows[one, key], key) if (one, key) in rows else None for key in own]
+                assert found.rows == expected, step
+
+
+def test_an_event_loop_reads_the_same(store: OnlineStore) -> None:
+    store.write_rows(VIEW, KEYS, [row(2, key) for key in KEYS])
+    store.write_rows(OTHER, KEYS[:1], [row(3)])
+    store.raise_floor(VIEW, Floor(sequence=2, end=NOON))
+    requests = [ViewKeys(OTHER, [*KEYS[:2], b"none"]), ViewKeys(VIEW, KEYS), ViewKeys(VIEW, [])]
+
+    async def read() -> list[list[ViewRows]]:
+        reads = store.async_reads()
+        found = await asyncio.gather(*(reads.read_views(requests, deadline=time.monotonic() + 30) for _ in range(10)))
+        await reads.close()
+        found.append(await reads.read_views(requests))  # a closed one opens again
+        await reads.close()
+        return found
+
+    assert asyncio.run(read()) == [store.read_views(requests)] * 11
 
 
 # -- processes ---------------------------------------------------------------------------------------------------------
