@@ -13,6 +13,9 @@ import tempfile
 from fstore.errors import FStoreError, SettingsError
 from fstore.retrieval.client_settings import client_settings
 
+_WORKER_SECONDS = 60
+"""For how long a worker may be silent before it is replaced: importing everything takes long where the machine is busy."""
+
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -48,6 +51,7 @@ def main() -> None:
             workers=settings.serve_workers, log_config=LOGGING, access_log=False, server_header=False,
             proxy_headers=settings.serve_access_log,
             timeout_graceful_shutdown=max(1, round(settings.serve_timeout)), timeout_keep_alive=75,
+            timeout_worker_healthcheck=_WORKER_SECONDS,
         )  # fmt: skip
 
 

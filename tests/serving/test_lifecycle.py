@@ -145,7 +145,7 @@ def test_a_store_that_goes_away_and_comes_back(tmp_path: Path) -> None:
             reply = send(url, ASKED)
             assert (reply.status, reply.json["code"], reply.headers["retry-after"]) == (503, "store_unavailable", "1")
             with pytest.raises(StoreUnavailable):
-                client.get_online_features(WHOLE, USERS, timeout=3)
+                client.get_online_features(WHOLE, USERS)
             until(lambda: server.get("/health/ready")[0] == 503)
             checks = server.get("/health/ready")[1]["checks"]
             assert isinstance(checks, dict)
