@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 MOST_ENTITIES = 100_000
 """How many entities one online read may have: a store answers nobody else meanwhile."""
 
+MOST_PREPARED = 1_000
+"""How many lists of features are kept prepared at once."""
+
 _PLAN_SECONDS = 5.0
 """For how long a prepared online read is used before the registry is asked whether definitions changed."""
 
@@ -81,6 +84,9 @@ class PreparedReads:
         self._version = -1
         self._checked_at = self._confirmed_at = float("-inf")
 
+    def __len__(self) -> int:
+        return len(self._prepared)
+
     def known(self, question: Question) -> PreparedRead | None:
         """Return the prepared read of a question, or None when the registry has to be asked."""
         if time.monotonic() - self._checked_at > _PLAN_SECONDS or (question.features is None) == (question.service is None):
@@ -106,7 +112,10 @@ class PreparedReads:
             self._check_version()
         found = self.known(question)
         if found is None:
-            found = self._prepared[_name(question)] = self._prepare(question)
+            found = self._prepare(question)
+            if len(self._prepared) >= MOST_PREPARED:  # somebody makes up lists: what is in use is prepared again
+                self._prepared.clear()
+            self._prepared[_name(question)] = found
         return found
 
     def _check_version(self) -> None:

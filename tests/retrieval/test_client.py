@@ -24,6 +24,8 @@ from fstore.errors import (
     UnknownFeature,
 )
 from fstore.plan.steps import PlannedService
+from fstore.retrieval.historical import HistoricalReads
+from fstore.retrieval.prepared_reads import PreparedReads, Question
 from fstore.retrieval.training import MANIFEST_KEY, Manifest
 from fstore.types import Column
 from tests.retrieval.publishing import DAY, HOUR, T0, Publisher, day, features, make_step, references
@@ -273,6 +275,20 @@ def test_a_changed_definition_reaches_prepared_reads(publisher: Publisher, monke
     assert client.get_online_features(["changing:n"], {"user_id": ["u"]}).to_dict()["n"] == [0]
     publisher.register(make_step("changing", features=features(("n", "int64", 5)), fingerprint="other"))
     assert client.get_online_features(["changing:n"], {"user_id": ["u"]}).to_dict()["n"] == [5]
+
+
+def test_lists_that_somebody_makes_up_are_not_kept_without_end(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fstore.retrieval.prepared_reads.MOST_PREPARED", 2)
+    publisher.register(make_step("asked_often", features=features(("a", "int64", 1), ("b", "int64", 2))))
+    backends = publisher.backends
+    reads = PreparedReads(backends, HistoricalReads(backends, lambda: T0))
+    for names in ("a", "b", "ab", "ba", "a"):
+        question = Question([f"asked_often:{name}" for name in names], None, full_names=False, offline="error")
+        assert reads.prepare(question).selection.columns == tuple(names)
+        assert reads.known(question) is reads.prepare(question)
+        assert len(reads) <= 2
 
 
 def test_settings_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
