@@ -10,7 +10,6 @@ import pyarrow as pa
 import pytest
 
 from fstore.errors import StoreUnavailable
-from fstore.registry import connecting
 from fstore.runtime.delivery import apply_outbox
 from scripts.proxy import Faults, Mode
 from scripts.servers import ServerMissing
@@ -50,8 +49,7 @@ def test_a_publication_stands_when_redis_cannot_be_reached(on_redis: World) -> N
 
 
 @pytest.mark.parametrize("name", POSTGRES_FAULTS)
-def test_postgres_behind_a_broken_network(on_postgres: World, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connecting, "ANSWER_SECONDS", 1)
+def test_postgres_behind_a_broken_network(on_postgres: World, name: str) -> None:
     check(on_postgres, POSTGRES_FAULTS[name], name)
 
 
