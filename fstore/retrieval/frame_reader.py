@@ -100,10 +100,10 @@ class FrameReader:
     def join(self, rows: pa.Table, *, strict: bool) -> pa.Table:
         """Return entity rows with the features behind their columns, and take them into the manifest.
 
-        Raises EntityColumnError, SnapshotExpired, FileDamaged and, if ``strict``, IncompleteHistory.
+        Raises EntityColumnError, ImmatureLabels, SnapshotExpired, FileDamaged and, if ``strict``, IncompleteHistory.
         """
         instants = time_column(rows, self._request.timestamp_column)
-        if strict and self._request.matures_after is not None:
+        if self._request.matures_after is not None:  # counted over all rows before, where these are not all
             refuse_immature(instants, self._request.matures_after, self._now)
         selection = self.selection
         keys = [key_columns(rows, view.keys, view.label) for view in selection.views]

@@ -79,6 +79,7 @@ class AsyncClusterReads:
     async def _read(self, spread: Spread) -> list[list[bytes | None]]:
         from redis import exceptions  # noqa: PLC0415 (an optional dependency)
 
+        failure: BaseException
         try:
             servers = await asyncio.to_thread(self._servers, spread)
             async with asyncio.TaskGroup() as group:
@@ -86,17 +87,19 @@ class AsyncClusterReads:
                     (places, group.create_task(_exchange(self._pool(address), [spread.wanted[place] for place in places])))
                     for address, places in servers.items()
                 ]
-        except* (exceptions.RedisError, OSError) as failures:
-            self._topology.doubt()
-            first = next(error for error in failures.exceptions if isinstance(error, Exception))
-            if isinstance(first, exceptions.MovedError | exceptions.AskError):
-                raise exceptions.TryAgainError(f"TRYAGAIN {type(first).__name__}: {first}") from first
-            raise first from None
-        values: list[list[bytes | None]] = [[]] * len(spread.wanted)
-        for places, task in tasks:
-            for place, answer in zip(places, task.result(), strict=True):
-                values[place] = answer
-        return values
+        except (exceptions.RedisError, OSError) as error:
+            failure = error
+        except BaseExceptionGroup as failures:  # what ``except*`` raises would be a group, which nobody tries again
+            expected, others = failures.split((exceptions.RedisError, OSError))
+            if expected is None or others is not None:
+                raise
+            failure = expected.exceptions[0]
+        else:
+            return _in_places(spread, tasks)
+        self._topology.doubt()
+        if isinstance(failure, exceptions.MovedError | exceptions.AskError):
+            raise exceptions.TryAgainError(f"TRYAGAIN {type(failure).__name__}: {failure}") from failure
+        raise failure
 
     def _servers(self, spread: Spread) -> dict[Address, list[int]]:
         return spread.by_server(lambda number: self._topology.address(self._slots[number]))
@@ -105,6 +108,17 @@ class AsyncClusterReads:
         if address not in self._pools:
             self._pools[address] = self._topology.async_pool(address)
         return self._pools[address]
+
+
+def _in_places(
+    spread: Spread, tasks: Sequence[tuple[list[int], asyncio.Task[list[list[bytes | None]]]]]
+) -> list[list[bytes | None]]:
+    """Return the answers of all servers in the order of what was wanted."""
+    values: list[list[bytes | None]] = [[]] * len(spread.wanted)
+    for places, task in tasks:
+        for place, answer in zip(places, task.result(), strict=True):
+            values[place] = answer
+    return values
 
 
 async def _exchange(pool: Any, commands: Sequence[Sequence[bytes]]) -> list[list[bytes | None]]:
