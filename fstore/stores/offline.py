@@ -323,13 +323,13 @@ class LocalOfflineStore(_Files):
                     _sync(temporary)
                     failpoint("offline.synced")
                     temporary.replace(target)
+                    failpoint("offline.renamed")
+                    _sync(target.parent)
                 except FileNotFoundError:
                     text = (
                         f"file {relative!r} was deleted while it was written: its attempt was finished or given up meanwhile"
                     )
                     raise StoreUnavailable(text) from None
-                failpoint("offline.renamed")
-                _sync(target.parent)
             failpoint("offline.visible")
         finally:
             _remove(temporary)

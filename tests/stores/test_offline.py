@@ -13,6 +13,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 
+from fstore import failpoints
 from fstore.definitions.source import CsvSource, ParquetSource
 from fstore.engines.duckdb import DuckDBEngine
 from fstore.engines.engine import ArrowRelation, DimensionRelation, EventRelation, FilesRelation, Query
@@ -442,3 +443,22 @@ def test_server_that_dies_between_planning_and_reading(
         engine.read(Query(sql="SELECT * FROM f", relations={"f": relation})).read_all()
     engine.close()
     assert caught.value.retryable
+
+
+@pytest.mark.parametrize("moment", ["offline.written", "offline.synced", "offline.renamed"])
+def test_an_attempt_that_is_swept_while_it_writes_may_try_again(tmp_path: Path, moment: str) -> None:
+    store = LocalOfflineStore(tmp_path / "offline", "shop")
+    store.create("id")
+    failpoints.arm(moment, lambda _: store.delete_directory("shop/v/g1/a8"))
+    try:
+        with pytest.raises(StoreUnavailable, match="was deleted while it was written: its attempt was finished or given up"):
+            _write(store, "shop/v/g1/a8/part-0.parquet")
+    finally:
+        failpoints.disarm()
+    _write(store, "shop/v/g1/a8/part-0.parquet")
+    assert (tmp_path / "offline" / "shop/v/g1/a8/part-0.parquet").read_bytes() == b"rows"
+
+
+def _write(store: LocalOfflineStore, relative: str) -> None:
+    with store.writing(relative) as local:
+        Path(local).write_bytes(b"rows")
