@@ -7,7 +7,8 @@ Imports pandas and polars only when the reader has done so.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
@@ -18,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fstore.arrow import arrow_type
+from fstore.dataframes import frame_table
 from fstore.errors import EntityColumnError, did_you_mean, listing
 from fstore.types import Column, parse_type
 
@@ -25,8 +27,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
 
-_EXACT_FLOAT = 2.0**53
-"""From here on not every whole number has a float64, so that a key read as float may be another one's."""
+_EXACT = {pa.float16(): 2.0**11, pa.float32(): 2.0**24, pa.float64(): 2.0**53}
+"""From here on not every whole number is one of the type, so that a key read as float may be another one's."""
 
 
 class ArrowStream(Protocol):
@@ -109,6 +111,10 @@ def request_values(table: pa.Table, column: Column, feature: str) -> pa.ChunkedA
     if _kind(given.type) not in _REQUEST_KINDS.get(_kind(wanted), (_kind(wanted),)):
         raise EntityColumnError(f"{problem}. Convert it.")
     try:
+        if pa.types.is_decimal(wanted) and pa.types.is_integer(given.type):
+            given = given.cast(
+                pa.decimal256(76, wanted.scale)
+            )  # straight, Arrow asks for room for every integer of the type
         return given.cast(wanted)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise EntityColumnError(f"{problem}: {error}") from None
@@ -141,7 +147,9 @@ def time_column(table: pa.Table, name: str) -> npt.NDArray[np.int64]:
         raise EntityColumnError(f"column {name!r} is null in {column.null_count} row(s): each entity row needs its instant")
     try:
         micros = column.cast(pa.timestamp("us", tz="UTC"))
-    except pa.ArrowInvalid:
+    except pa.ArrowInvalid as error:
+        if column.type.unit != "ns":
+            raise EntityColumnError(f"column {name!r} holds an instant that is no instant here: {error}") from None
         raise EntityColumnError(
             f"column {name!r} is finer than microseconds, which instants have here. In pandas: "
             f'frame["{name}"].dt.floor("us")'
@@ -163,13 +171,14 @@ def _as_table(rows: object) -> pa.Table:
             return pq.read_table(rows)
         except (OSError, pa.ArrowInvalid) as error:
             raise EntityColumnError(f"entity rows cannot be read from {str(rows)!r} as Parquet: {error}") from None
-    library = type(rows).__module__.partition(".")[0]
     try:
-        if library == "pandas":
-            _refuse_twice([str(name) for name in getattr(rows, "columns", ())])  # which pandas allows
-            return pa.Table.from_pandas(rows, preserve_index=False).replace_schema_metadata(None)
-        if library == "polars" and hasattr(rows, "to_arrow"):
-            return rows.to_arrow()
+        if hasattr(rows, "iloc"):  # pandas allows names twice
+            _refuse_twice([str(name) for name in getattr(rows, "columns", ())])
+        if (table := frame_table(rows)) is not None:
+            if hasattr(rows, "iloc"):
+                for index in np.flatnonzero([_has_zone(kind) for kind in table.schema.types]):
+                    _refuse_naive(table.schema.names[index], rows.iloc[:, index])
+            return table
         if isinstance(rows, Mapping):
             return _from_lists(rows)
         if isinstance(rows, Sequence) and all(isinstance(row, Mapping) for row in rows):
@@ -177,7 +186,7 @@ def _as_table(rows: object) -> pa.Table:
             return _from_lists({name: [row.get(name) for row in rows] for name in names})
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise EntityColumnError(f"the entity rows have a column of mixed types: {error}") from None
-    except (OverflowError, UnicodeEncodeError) as error:
+    except (OverflowError, ValueError, pa.ArrowException) as error:
         raise EntityColumnError(f"the entity rows have a value that no column can hold: {error}") from None
     raise EntityColumnError(
         f"entity rows must be a pandas or polars DataFrame, an Arrow table, a Parquet path or a list of dicts, got "
@@ -186,14 +195,37 @@ def _as_table(rows: object) -> pa.Table:
 
 
 def _from_lists(columns: Mapping[str, object]) -> pa.Table:
+    arrays = {}
     for name, values in columns.items():
-        if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        if isinstance(values, Mapping):
+            raise EntityColumnError(
+                f'column {name!r} must be a list with a value per row, got a dict. In pandas: frame.to_dict("list")'
+            )
+        if isinstance(values, str | bytes | Set) or not isinstance(values, Iterable):
             raise EntityColumnError(f"column {name!r} must be a list with a value per row, got {values!r}")
-    arrays = {name: pa.array(values) for name, values in columns.items()}
+        arrays[name] = pa.array(values)
+        if _has_zone(arrays[name].type):
+            _refuse_naive(name, values)
     lengths = {name: len(values) for name, values in arrays.items()}
     if len(set(lengths.values())) > 1:
         raise EntityColumnError(f"the entity columns differ in length: {lengths}")
     return pa.table(arrays)
+
+
+def _has_zone(kind: pa.DataType) -> bool:
+    return pa.types.is_timestamp(kind) and kind.tz is not None
+
+
+def _refuse_naive(name: str, values: Iterable[object]) -> None:
+    """Raise EntityColumnError for times without a zone beside others with one, which Arrow takes to be in UTC."""
+    if not isinstance(values, list | tuple) and getattr(values, "dtype", None) != np.dtype(object):
+        return
+    found = [value for value in values if isinstance(value, datetime) and value.tzinfo is None]
+    if rows := sum(value == value for value in found):  # noqa: PLR0124  (what pandas has for no time is unlike itself)
+        raise EntityColumnError(
+            f"column {name!r} holds times without a zone in {rows} row(s), beside others that have one: give each the zone "
+            "that it was recorded in"
+        )
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -224,8 +256,9 @@ def _converted(column: pa.ChunkedArray, key: Column, view: str) -> pa.ChunkedArr
         )
     lossy = f"column {key.name!r} cannot become {key.type}, the join key of view {view!r}, without loss"
     if pa.types.is_floating(column.type):
+        limit, column = _EXACT[column.type], column.cast(pa.float64())
         largest = pc.max(pc.abs(column)).as_py()
-        if largest is not None and largest >= _EXACT_FLOAT:
+        if largest is not None and largest >= limit:
             raise EntityColumnError(f"{lossy}: {largest:.0f} is beyond the whole numbers that a float holds exactly")
     try:
         return column.cast(wanted)

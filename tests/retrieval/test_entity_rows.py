@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
@@ -12,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fstore.errors import EntityColumnError
-from fstore.retrieval.entity_rows import key_columns, read_entity_rows, time_column
+from fstore.retrieval.entity_rows import key_columns, read_entity_rows, request_values, time_column
 from fstore.types import Column
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -106,12 +109,39 @@ def test_keys_that_would_lose_something_are_refused() -> None:
     assert "is bool" in message([1], "bool")
 
 
+@pytest.mark.parametrize(("kind", "least"), [(np.float16, 2**11), (np.float32, 2**24), (np.float64, 2**53)])
+def test_floats_that_may_be_another_ones_key_are_refused(kind: type[np.floating[Any]], least: int) -> None:
+    def given(number: int) -> pa.Table:
+        return pa.table({"k": pa.array(np.array([number, 3], dtype=kind))})
+
+    assert convert(given(least - 1), "int64") == [least - 1, 3]
+    assert f"{least} is beyond the whole numbers that a float holds exactly" in message(given(least + 1), "int64")
+
+
 def test_a_nan_is_no_null_but_where_pandas_has_no_other() -> None:
     assert convert(pd.DataFrame({"k": [1.0, np.nan]}).pipe(read_entity_rows), "int64") == [1, None]
     assert message(pa.table({"k": [1.0, float("nan")]}), "int64") == (
         "column 'k', a join key of view 'v', holds NaN in 1 row(s), which names no entity. Give null where there is no key, "
         "and the features of that row are null"
     )
+
+
+def test_a_dict_or_a_set_is_no_column() -> None:
+    frame = pd.DataFrame({"k": [7, 8]})
+    assert message(frame.to_dict()["k"], "int64") == (
+        "column 'k' must be a list with a value per row, got a dict. In pandas: frame.to_dict(\"list\")"
+    )
+    assert convert(read_entity_rows(frame.to_dict("list")), "int64") == [7, 8]
+    assert message({7}, "int64") == "column 'k' must be a list with a value per row, got {7}"
+
+
+def test_what_no_column_can_hold_is_refused() -> None:
+    for rows in (pd.DataFrame({"k": [1j]}), {"k": [pd.Timestamp(NOON), pd.NaT]}):
+        with pytest.raises(EntityColumnError, match="the entity rows have a value that no column can hold: "):
+            read_entity_rows(rows)
+    for column in (pd.Series(["a"], name="k"), pytest.importorskip("polars").Series("k", ["a"])):
+        with pytest.raises(EntityColumnError, match=r"entity rows must be a pandas or polars DataFrame, .* got Series"):
+            read_entity_rows(column)
 
 
 def test_a_missing_key_suggests_the_closest_column() -> None:
@@ -144,8 +174,41 @@ def test_times_must_be_instants() -> None:
         time_column(read_entity_rows({"at": [NOON]}), "when")
 
 
+def test_times_without_a_zone_do_not_hide_among_others() -> None:
+    naive = datetime(2026, 1, 1, 12)  # noqa: DTZ001
+    zoned = NOON.astimezone(ZoneInfo("Europe/Berlin"))
+    for times in ([NOON, naive], (zoned, naive, None), np.array([NOON, naive]), pd.Series([NOON, naive], dtype=object)):
+        for rows in ({"at": times}, pd.DataFrame({"label": [0] * len(times), "at": pd.Series(list(times), dtype=object)})):
+            with pytest.raises(EntityColumnError) as raised:
+                read_entity_rows(rows)
+            assert str(raised.value) == (
+                "column 'at' holds times without a zone in 1 row(s), beside others that have one: give each the zone that it "
+                "was recorded in"
+            )
+    mixed = pd.DataFrame({"at": pd.Series([NOON, pd.NaT, zoned], dtype=object)})
+    assert read_entity_rows(mixed)["at"].to_pylist() == [NOON, None, NOON]
+
+
 def test_times_of_any_zone_and_unit_are_instants() -> None:
     berlin = pd.DataFrame({"at": pd.to_datetime(["2026-01-01 13:00"]).tz_localize("Europe/Berlin")})
     assert time_column(read_entity_rows(berlin), "at").tolist() == [1767268800000000]
     seconds = pa.table({"at": pa.array([1767268800], pa.timestamp("s", tz="America/New_York"))})
     assert time_column(seconds, "at").tolist() == [1767268800000000]
+    with pytest.raises(EntityColumnError, match=r"column 'at' holds an instant that is no instant here: .* out of bounds"):
+        time_column(pa.table({"at": pa.array([10**14], pa.timestamp("s", tz="UTC"))}), "at")
+
+
+def test_a_clock_that_is_turned_back_has_both_of_its_hours() -> None:
+    twice = [datetime(2026, 10, 25, 2, 30, fold=fold, tzinfo=ZoneInfo("Europe/Berlin")) for fold in (0, 1)]
+    for rows in ({"at": twice}, pd.DataFrame({"at": twice}), pd.DataFrame({"at": pd.Series(twice, dtype=object)})):
+        earlier, later = time_column(read_entity_rows(rows), "at").tolist()
+        assert (earlier, later - earlier) == (1792888200000000, 3600 * 10**6)
+
+
+def test_whole_numbers_are_decimals_where_they_fit() -> None:
+    price = Column(name="price", type="decimal(10,2)")
+    for kind in (pa.int8(), pa.int64(), pa.uint64()):
+        found = request_values(pa.table({"price": pa.array([12, None], kind)}), price, "f")
+        assert (found.type, found.to_pylist()) == (pa.decimal128(10, 2), [Decimal(12), None])
+    with pytest.raises(EntityColumnError, match="is int64, but declared as decimal"):
+        request_values(pa.table({"price": [10**8]}), price, "f")
