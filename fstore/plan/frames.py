@@ -1,4 +1,4 @@
-"""Windows over tiles as SQL: by frames over segments of time for a range of intervals, by filters for a single one.
+"""Windows over tiles as SQL: by frames over segments of time, for a range of intervals.
 
 Takes a relation of tiles, its keys (the sub-key may be one of them) and the slides that are needed over which spans. Gives a
 query with a row per interval and key: the keys as ``k0``, ``k1``, …, ``interval_end`` and a column per slide and span. What
@@ -21,6 +21,7 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from fstore.interval import MICROSECOND
+from fstore.plan.single_interval import single_interval
 from fstore.plan.slides import Slide, SlideRef
 from fstore.plan.tile_states import TILE_START
 from fstore.plan.window_features import Span, longest_reach
@@ -57,30 +58,9 @@ class Frames:
         self.weights = list(dict.fromkeys(ref.slide.weight for ref in refs if ref.slide.weight))
         self.distances = sorted({timedelta(), *(span.offset for span in self.spans), *reaches})
 
-    # -- one interval -------------------------------------------------------------------------------------------------
-
     def single(self) -> str:
-        """Return the query for exactly one interval: a GROUP BY with a filter per window."""
-        keys = [f"{key} AS {column}" for column, key in self.keys.items() if key != column]
-        columns = [f"{self._filtered(ref)} AS {ref.column}" for ref in self.refs]
-        end = "epoch_us(interval_end)"
-        first = f", {end} AS first_end" if self.weights else ""
-        return f"""SELECT
-  {_list([*self.keys, "interval_end", *columns])}
-FROM (
-  SELECT *, {", ".join([*keys, f"epoch_us({TILE_START}) AS instant"])}
-  FROM {self.relation}
-)
-CROSS JOIN (SELECT interval_end, {end} AS end_instant{first} FROM intervals)
-WHERE {within(self.hull)}
-GROUP BY {", ".join([*self.keys, "interval_end"])}"""
-
-    def _filtered(self, ref: SlideRef) -> str:
-        merged = ref.slide.merge.format(filter="" if ref.span == self.hull else f" FILTER ({within(ref.span)})")
-        end = "epoch_us(interval_end)"
-        return f"{merged} * {ref.slide.weight.format(end=end, first=end)}" if ref.slide.weight else merged
-
-    # -- many intervals -----------------------------------------------------------------------------------------------
+        """Return the query for exactly one interval."""
+        return single_interval(self.relation, self.keys, self.hull, self.refs)
 
     def range(self) -> str:
         """Return the query for any number of intervals."""

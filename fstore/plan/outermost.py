@@ -25,7 +25,8 @@ def outermost_slide(draft: TileDraft, feature: WindowFeature, condition: str, kn
     )  # fmt: skip
     name = state.name
     over = f"{feature.function}_value({name} IGNORE NULLS) {{over}}"
-    return Slide(name=name, tile=state, merge=f"{farthest}({name}, tile_start){{filter}}", over=over)
+    joined = f"{farthest}({name}, segment) {{over}}"
+    return Slide(name=name, tile=state, merge=f"{farthest}({name}, tile_start){{filter}}", over=over, joined=joined)
 
 
 def _kept(draft: TileDraft, feature: WindowFeature, condition: str, known: str) -> str:

@@ -34,6 +34,7 @@ from tests.plan.test_windows import (
     rank,
     rows,
     same,
+    segmented,
 )
 
 LISTS = ("top_k", "distinct")
@@ -216,6 +217,7 @@ def test_a_single_interval_equals_the_naive_loop_and_the_range(case):
     compiled = queries(features)
     one_by_one = compute(from_events(compiled)[1], events, intervals)
     check(one_by_one, expected, features)
+    check(compute(segmented(features), events, intervals), expected, features)
     check(compute(from_events(compiled)[0], events, intervals), one_by_one, features)
 
 

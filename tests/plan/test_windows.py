@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from fstore.definitions.source import ParquetSource
 from fstore.interval import MICROSECOND, Schedule, parse_duration, to_micros
+from fstore.plan import single_interval
 from fstore.plan.tile_grid import coarse_length
 from fstore.plan.tile_queries import over_events
 from fstore.plan.tile_states import TileDraft
@@ -124,6 +125,13 @@ def from_events(compiled):
     return over_events(compiled.tiles, compiled.range), over_events(compiled.tiles, compiled.single)
 
 
+def segmented(features):
+    """The query of one interval over events that merges tiles per segment first, however few columns there are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(single_interval, "SEGMENTED", 1)
+        return from_events(queries(features))[1]
+
+
 # -- the property -----------------------------------------------------------------------------------------------------
 
 GRIDS = [
@@ -188,6 +196,7 @@ def test_a_single_interval_equals_the_naive_loop_and_the_range(case):
     expected = naive(events, intervals, features)
     compiled = queries(features)
     check_equal(compute(from_events(compiled)[1], events, intervals), expected)
+    check_equal(compute(segmented(features), events, intervals), expected)
     check_equal(compute(from_events(compiled)[0], events, intervals), expected)
 
 
@@ -380,8 +389,10 @@ def test_one_interval_far_from_the_others():
 GOLDEN = Path(__file__).parents[1] / "golden" / "windows"
 
 
-@pytest.mark.parametrize("name", ["range", "single"])
-def test_sql_is_as_reviewed(name):
+@pytest.mark.parametrize(
+    ("name", "query", "most"), [("range", "range", 4), ("single", "single", 4), ("segmented", "single", 1)]
+)
+def test_sql_is_as_reviewed(name, query, most, monkeypatch):
     """``FSTORE_UPDATE_GOLDEN=1 pytest tests/plan/test_windows.py`` writes the files anew."""
     features = [
         *(feature("count", None, window) for window in ("7d", "30d")),
@@ -389,7 +400,8 @@ def test_sql_is_as_reviewed(name):
         feature("last", "s", "7d"),
     ]
     trend = WindowExpression(name="trend", sql='"count_all_7d" / nullif("count_all_30d", 0)', type="float64")
-    text = getattr(queries(features, [trend]), name) + "\n"
+    monkeypatch.setattr(single_interval, "SEGMENTED", most)
+    text = getattr(queries(features, [trend]), query) + "\n"
     if os.environ.get("FSTORE_UPDATE_GOLDEN"):
         GOLDEN.mkdir(parents=True, exist_ok=True)
         (GOLDEN / f"{name}.sql").write_text(text, encoding="utf-8")

@@ -1,5 +1,6 @@
 """Every aggregate over whole keys against a naive loop with exact numbers, over fine and merged tiles alike."""
 
+import itertools
 import math
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from fstore.definitions.source import ParquetSource
 from fstore.interval import MICROSECOND, Schedule, parse_duration
+from fstore.plan import single_interval
 from fstore.plan.tile_grid import coarse_length, tile_length
 from fstore.plan.tile_queries import coarse_tiles, make_tiles_sql, over_events, roll_up_sql
 from fstore.plan.tile_states import TileDraft
@@ -156,6 +158,13 @@ def compiled(features, length):
     return compile_windows(draft, features, (), [item.name for item in features])
 
 
+def segmented(features, length):
+    """As compiled, but that a single interval merges tiles per segment first, however few columns there are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(single_interval, "SEGMENTED", 1)
+        return compiled(features, length)
+
+
 def compute(events, intervals, run):
     """Run a function over a connection with events and intervals; its query's rows: {(end, user): {feature: value}}."""
     with DATABASE.cursor() as connection:
@@ -227,9 +236,9 @@ def check(events, intervals, features, length):
     expected = naive(events, intervals, features)
     check_equal(compute(events, intervals, lambda _: over_events(windows.tiles, windows.range)), expected, events)
     check_equal(compute(events, intervals, over_two_levels(windows, intervals)), expected, events)
-    one_by_one = {}
-    for interval in intervals:
-        one_by_one |= compute(events, [interval], lambda _: over_events(windows.tiles, windows.single))
+    one_by_one, ways = {}, itertools.cycle([windows.single, segmented(features, length).single])
+    for interval, single in zip(intervals, ways, strict=False):
+        one_by_one |= compute(events, [interval], lambda _, single=single: over_events(windows.tiles, single))
     check_equal(one_by_one, expected, events)
     return expected
 

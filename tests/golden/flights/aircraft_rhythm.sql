@@ -236,8 +236,16 @@ FROM (
 SELECT
   k0,
   interval_end,
-  sum(t_sum_9024fcd4f65e3dfe) FILTER (instant >= end_instant - 604800000000 AND instant < end_instant) AS s0,
-  sum(t_count_ebbb01c02c14eca2) FILTER (instant >= end_instant - 604800000000 AND instant < end_instant) AS s1,
+  s0,
+  s1,
+  s2,
+  s3,
+  s4
+FROM (
+SELECT
+  k0,
+  sum(t_sum_9024fcd4f65e3dfe) FILTER (instant >= before_604800000000) AS s0,
+  sum(t_count_ebbb01c02c14eca2) FILTER (instant >= before_604800000000) AS s1,
   sum(t_sum_9024fcd4f65e3dfe) AS s2,
   sum(t_count_ebbb01c02c14eca2) AS s3,
   max(t_max_6507b7e48634627d) AS s4
@@ -245,9 +253,11 @@ FROM (
   SELECT *, epoch_us(tile_start) AS instant
   FROM own
 )
-CROSS JOIN (SELECT interval_end, epoch_us(interval_end) AS end_instant FROM intervals)
-WHERE instant >= end_instant - 2592000000000 AND instant < end_instant
-GROUP BY k0, interval_end
+CROSS JOIN (SELECT epoch_us(interval_end) - 2592000000000 AS before_2592000000000, epoch_us(interval_end) - 604800000000 AS before_604800000000, epoch_us(interval_end) - 0 AS before_0 FROM intervals)
+WHERE instant >= before_2592000000000 AND instant < before_0
+GROUP BY k0
+)
+CROSS JOIN (SELECT interval_end FROM intervals)
 )
 )
 )

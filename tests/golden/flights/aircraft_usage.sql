@@ -289,14 +289,28 @@ FROM (
 SELECT
   k0,
   interval_end,
-  sum(t_count_2005a4f663747d70) FILTER (instant >= end_instant - 86400000000 AND instant < end_instant) AS s0,
-  sum(t_count_2005a4f663747d70) FILTER (instant >= end_instant - 604800000000 AND instant < end_instant) AS s1,
+  s0,
+  s1,
+  s2,
+  s3,
+  s4,
+  s5,
+  s6,
+  s7,
+  s8,
+  s9,
+  s10
+FROM (
+SELECT
+  k0,
+  sum(t_count_2005a4f663747d70) FILTER (instant >= before_86400000000) AS s0,
+  sum(t_count_2005a4f663747d70) FILTER (instant >= before_604800000000) AS s1,
   sum(t_count_2005a4f663747d70) AS s2,
-  sum(t_sum_7264e405a4f234a9) FILTER (instant >= end_instant - 604800000000 AND instant < end_instant) AS s3,
+  sum(t_sum_7264e405a4f234a9) FILTER (instant >= before_604800000000) AS s3,
   sum(t_sum_7264e405a4f234a9) AS s4,
   sum(t_sum_2abb5345512f2654) AS s5,
-  sum(t_sum_945198260466d26b) FILTER (instant >= end_instant - 604800000000 AND instant < end_instant) AS s6,
-  sum(t_count_eafc6171ecae5b9b) FILTER (instant >= end_instant - 604800000000 AND instant < end_instant) AS s7,
+  sum(t_sum_945198260466d26b) FILTER (instant >= before_604800000000) AS s6,
+  sum(t_count_eafc6171ecae5b9b) FILTER (instant >= before_604800000000) AS s7,
   sum(t_sum_945198260466d26b) AS s8,
   sum(t_count_eafc6171ecae5b9b) AS s9,
   arg_max(t_last_30944939aea0a8b4, tile_start) AS s10
@@ -304,9 +318,11 @@ FROM (
   SELECT *, epoch_us(tile_start) AS instant
   FROM own
 )
-CROSS JOIN (SELECT interval_end, epoch_us(interval_end) AS end_instant FROM intervals)
-WHERE instant >= end_instant - 2592000000000 AND instant < end_instant
-GROUP BY k0, interval_end
+CROSS JOIN (SELECT epoch_us(interval_end) - 2592000000000 AS before_2592000000000, epoch_us(interval_end) - 604800000000 AS before_604800000000, epoch_us(interval_end) - 86400000000 AS before_86400000000, epoch_us(interval_end) - 0 AS before_0 FROM intervals)
+WHERE instant >= before_2592000000000 AND instant < before_0
+GROUP BY k0
+)
+CROSS JOIN (SELECT interval_end FROM intervals)
 )
 )
 );

@@ -961,30 +961,75 @@ WITH rows AS MATERIALIZED (
 SELECT
   k0,
   interval_end,
-  sum(t_count_25ff0b8485121160) FILTER (instant >= end_instant - 86400000000 AND instant < end_instant) AS s0,
-  sum(t_count_25ff0b8485121160) FILTER (instant >= end_instant - 2592000000000 AND instant < end_instant) AS s1,
+  s0,
+  s1,
+  s2,
+  s3,
+  s4,
+  s5,
+  s6,
+  s7,
+  s8,
+  s9,
+  s10 * pow(2.0, -(epoch_us(interval_end) - epoch_us(interval_end) - (greatest(0, ((epoch_us(interval_end) - 0) - epoch_us(interval_end) - 1) // 21600000000000) - greatest(0, ((epoch_us(interval_end) - 0) - epoch_us(interval_end) - 1) // 21600000000000) % 2) * 21600000000000) / 43200000000.0) AS s10,
+  s11 * pow(2.0, -(epoch_us(interval_end) - epoch_us(interval_end) - (greatest(0, ((epoch_us(interval_end) - 0) - epoch_us(interval_end) - 1) // 21600000000000) - 1 + greatest(0, ((epoch_us(interval_end) - 0) - epoch_us(interval_end) - 1) // 21600000000000) % 2) * 21600000000000) / 43200000000.0) AS s11,
+  s12,
+  s13,
+  s14,
+  s15,
+  s16
+FROM (
+SELECT
+  k0,
+  sum(t_count_25ff0b8485121160) FILTER (segment > 3) AS s0,
+  sum(t_count_25ff0b8485121160) FILTER (segment > 1) AS s1,
   sum(t_count_25ff0b8485121160) AS s2,
-  sum(t_count_25ff0b8485121160) FILTER (instant >= end_instant - 5184000000000 AND instant < end_instant - 2592000000000) AS s3,
-  sum(t_count_af37078793172b5b) FILTER (instant >= end_instant - 2592000000000 AND instant < end_instant) AS s4,
-  sum(t_histogram_9ce9f74a98ce4438[1]) FILTER (instant >= end_instant - 2592000000000 AND instant < end_instant) AS s5,
-  sum(t_histogram_9ce9f74a98ce4438[2]) FILTER (instant >= end_instant - 2592000000000 AND instant < end_instant) AS s6,
-  sum(t_histogram_9ce9f74a98ce4438[3]) FILTER (instant >= end_instant - 2592000000000 AND instant < end_instant) AS s7,
-  sum(t_histogram_9ce9f74a98ce4438[4]) FILTER (instant >= end_instant - 2592000000000 AND instant < end_instant) AS s8,
-  CAST(combine_aggr(CASE WHEN t_moments_5ff077926e346889.n > 0 THEN to_aggregate_state(struct_pack(n := t_moments_5ff077926e346889.n, mean := (coalesce(t_moments_5ff077926e346889.c, 0) - coalesce("centre t_moments_5ff077926e346889", 0)) + t_moments_5ff077926e346889.mean, m2 := t_moments_5ff077926e346889.m2, m3 := t_moments_5ff077926e346889.m3), 'skewness', ['DOUBLE']) END) FILTER (instant >= end_instant - 2592000000000 AND instant < end_instant) AS STRUCT(n UBIGINT, mean DOUBLE, m2 DOUBLE, m3 DOUBLE)) AS s9,
-  sum(t_decayed_d98b297ac57b25da * pow(2.0, (epoch_us(event_timestamp) - first_end - greatest(0, (epoch_us(event_timestamp) - first_end - 1) // 21600000000000) * 21600000000000) / 43200000000.0) * CASE WHEN greatest(0, (epoch_us(event_timestamp) - first_end - 1) // 21600000000000) % 2 = 0 THEN 1 END) FILTER (instant >= end_instant - 604800000000 AND instant < end_instant) * pow(2.0, -(epoch_us(interval_end) - epoch_us(interval_end) - (greatest(0, ((epoch_us(interval_end) - 0) - epoch_us(interval_end) - 1) // 21600000000000) - greatest(0, ((epoch_us(interval_end) - 0) - epoch_us(interval_end) - 1) // 21600000000000) % 2) * 21600000000000) / 43200000000.0) AS s10,
-  sum(t_decayed_d98b297ac57b25da * pow(2.0, (epoch_us(event_timestamp) - first_end - greatest(0, (epoch_us(event_timestamp) - first_end - 1) // 21600000000000) * 21600000000000) / 43200000000.0) * CASE WHEN greatest(0, (epoch_us(event_timestamp) - first_end - 1) // 21600000000000) % 2 = 1 THEN 1 END) FILTER (instant >= end_instant - 604800000000 AND instant < end_instant) * pow(2.0, -(epoch_us(interval_end) - epoch_us(interval_end) - (greatest(0, ((epoch_us(interval_end) - 0) - epoch_us(interval_end) - 1) // 21600000000000) - 1 + greatest(0, ((epoch_us(interval_end) - 0) - epoch_us(interval_end) - 1) // 21600000000000) % 2) * 21600000000000) / 43200000000.0) AS s11,
-  arg_min(t_first_096cbac94d8721e2, tile_start) FILTER (instant >= end_instant - 86400000000 AND instant < end_instant) AS s12,
-  max(CASE WHEN len(t_last_k_915cae88ca11a85f) > 0 THEN epoch_us(tile_start) END) AS s13,
-  sum(len(t_last_k_915cae88ca11a85f)) FILTER (instant >= end_instant - 86400000000 AND instant < end_instant) AS s14,
-  min(CASE WHEN len(t_first_k_f253abe49738bfa8) > 0 THEN epoch_us(tile_start) END) FILTER (instant >= end_instant - 86400000000 AND instant < end_instant) AS s15,
-  sum(len(t_first_k_f253abe49738bfa8)) FILTER (instant >= end_instant - 86400000000 AND instant < end_instant) AS s16
+  sum(t_count_25ff0b8485121160) FILTER (segment > 0 AND segment <= 1) AS s3,
+  sum(t_count_af37078793172b5b) FILTER (segment > 1) AS s4,
+  sum(t_histogram_9ce9f74a98ce4438_1) FILTER (segment > 1) AS s5,
+  sum(t_histogram_9ce9f74a98ce4438_2) FILTER (segment > 1) AS s6,
+  sum(t_histogram_9ce9f74a98ce4438_3) FILTER (segment > 1) AS s7,
+  sum(t_histogram_9ce9f74a98ce4438_4) FILTER (segment > 1) AS s8,
+  CAST(combine_aggr(to_aggregate_state(t_moments_5ff077926e346889, 'skewness', ['DOUBLE'])) FILTER (segment > 1) AS STRUCT(n UBIGINT, mean DOUBLE, m2 DOUBLE, m3 DOUBLE)) AS s9,
+  sum(t_decayed_d98b297ac57b25da_even) FILTER (segment > 2) AS s10,
+  sum(t_decayed_d98b297ac57b25da_odd) FILTER (segment > 2) AS s11,
+  arg_min(t_first_096cbac94d8721e2, segment) FILTER (segment > 3) AS s12,
+  max(t_last_k_915cae88ca11a85f_tile) AS s13,
+  sum(t_last_k_915cae88ca11a85f_len) FILTER (segment > 3) AS s14,
+  min(t_first_k_f253abe49738bfa8_tile) FILTER (segment > 3) AS s15,
+  sum(t_first_k_f253abe49738bfa8_len) FILTER (segment > 3) AS s16
+FROM (
+SELECT
+  k0,
+  segment,
+  sum(t_count_25ff0b8485121160) AS t_count_25ff0b8485121160,
+  sum(t_count_af37078793172b5b) AS t_count_af37078793172b5b,
+  sum(t_histogram_9ce9f74a98ce4438[1]) AS t_histogram_9ce9f74a98ce4438_1,
+  sum(t_histogram_9ce9f74a98ce4438[2]) AS t_histogram_9ce9f74a98ce4438_2,
+  sum(t_histogram_9ce9f74a98ce4438[3]) AS t_histogram_9ce9f74a98ce4438_3,
+  sum(t_histogram_9ce9f74a98ce4438[4]) AS t_histogram_9ce9f74a98ce4438_4,
+  CAST(combine_aggr(CASE WHEN t_moments_5ff077926e346889.n > 0 THEN to_aggregate_state(struct_pack(n := t_moments_5ff077926e346889.n, mean := (coalesce(t_moments_5ff077926e346889.c, 0) - coalesce("centre t_moments_5ff077926e346889", 0)) + t_moments_5ff077926e346889.mean, m2 := t_moments_5ff077926e346889.m2, m3 := t_moments_5ff077926e346889.m3), 'skewness', ['DOUBLE']) END) AS STRUCT(n UBIGINT, mean DOUBLE, m2 DOUBLE, m3 DOUBLE)) AS t_moments_5ff077926e346889,
+  sum(t_decayed_d98b297ac57b25da * pow(2.0, (epoch_us(event_timestamp) - first_end - greatest(0, (epoch_us(event_timestamp) - first_end - 1) // 21600000000000) * 21600000000000) / 43200000000.0) * CASE WHEN greatest(0, (epoch_us(event_timestamp) - first_end - 1) // 21600000000000) % 2 = 0 THEN 1 END) AS t_decayed_d98b297ac57b25da_even,
+  sum(t_decayed_d98b297ac57b25da * pow(2.0, (epoch_us(event_timestamp) - first_end - greatest(0, (epoch_us(event_timestamp) - first_end - 1) // 21600000000000) * 21600000000000) / 43200000000.0) * CASE WHEN greatest(0, (epoch_us(event_timestamp) - first_end - 1) // 21600000000000) % 2 = 1 THEN 1 END) AS t_decayed_d98b297ac57b25da_odd,
+  arg_min(t_first_096cbac94d8721e2, tile_start) AS t_first_096cbac94d8721e2,
+  max(CASE WHEN len(t_last_k_915cae88ca11a85f) > 0 THEN epoch_us(tile_start) END) AS t_last_k_915cae88ca11a85f_tile,
+  sum(len(t_last_k_915cae88ca11a85f)) AS t_last_k_915cae88ca11a85f_len,
+  min(CASE WHEN len(t_first_k_f253abe49738bfa8) > 0 THEN epoch_us(tile_start) END) AS t_first_k_f253abe49738bfa8_tile,
+  sum(len(t_first_k_f253abe49738bfa8)) AS t_first_k_f253abe49738bfa8_len
+FROM (
+SELECT *, CAST(instant >= before_5184000000000 AS SMALLINT) + CAST(instant >= before_2592000000000 AS SMALLINT) + CAST(instant >= before_604800000000 AS SMALLINT) + CAST(instant >= before_86400000000 AS SMALLINT) AS segment
 FROM (
   SELECT *, epoch_us(tile_start) AS instant
   FROM (SELECT * FROM own JOIN (SELECT k0, any_value(CASE WHEN "t_moments_5ff077926e346889".n > 0 AND isfinite("t_moments_5ff077926e346889".mean) THEN coalesce("t_moments_5ff077926e346889".c, 0) + "t_moments_5ff077926e346889".mean END) AS "centre t_moments_5ff077926e346889" FROM own GROUP BY k0) USING (k0))
 )
-CROSS JOIN (SELECT interval_end, epoch_us(interval_end) AS end_instant, epoch_us(interval_end) AS first_end FROM intervals)
-WHERE instant < end_instant
-GROUP BY k0, interval_end
+CROSS JOIN (SELECT epoch_us(interval_end) - 5184000000000 AS before_5184000000000, epoch_us(interval_end) - 2592000000000 AS before_2592000000000, epoch_us(interval_end) - 604800000000 AS before_604800000000, epoch_us(interval_end) - 86400000000 AS before_86400000000, epoch_us(interval_end) - 0 AS before_0, epoch_us(interval_end) AS first_end FROM intervals)
+WHERE instant < before_0
+)
+GROUP BY k0, segment
+)
+GROUP BY k0
+)
+CROSS JOIN (SELECT interval_end FROM intervals)
 ),
 -- Rows whose values are so far from those that the key was centred on that digits were lost.
 doubtful AS (
@@ -1040,6 +1085,13 @@ SELECT
   k0,
   k1,
   interval_end,
+  s0,
+  s1,
+  s2
+FROM (
+SELECT
+  k0,
+  k1,
   sum(t_count_8d911ac65ef31849) AS s0,
   sum(t_sum_1de4d4d07f217650) AS s1,
   sum(t_count_5a9d347b7fea75a3) AS s2
@@ -1047,9 +1099,11 @@ FROM (
   SELECT *, k AS k0, number AS k1, epoch_us(tile_start) AS instant
   FROM numbered
 )
-CROSS JOIN (SELECT interval_end, epoch_us(interval_end) AS end_instant FROM intervals)
-WHERE instant >= end_instant - 2592000000000 AND instant < end_instant
-GROUP BY k0, k1, interval_end
+CROSS JOIN (SELECT epoch_us(interval_end) - 2592000000000 AS before_2592000000000, epoch_us(interval_end) - 0 AS before_0 FROM intervals)
+WHERE instant >= before_2592000000000 AND instant < before_0
+GROUP BY k0, k1
+)
+CROSS JOIN (SELECT interval_end FROM intervals)
 )
 )
 SELECT k0, interval_end, CASE WHEN len(list_transform(list_filter(pack0, lambda x: CAST((x >> 0) & 4294967295 AS BIGINT) > 0), lambda x: {'at': (CAST(CAST(x >> 96 AS INTEGER) AS BIGINT) << 32) + CAST((x >> 0) & 4294967295 AS BIGINT), 'value': CAST((x >> 0) & 4294967295 AS BIGINT)})) > 0 THEN map_from_entries(list_transform(list_sort(CASE WHEN len(list_transform(list_filter(pack0, lambda x: CAST((x >> 0) & 4294967295 AS BIGINT) > 0), lambda x: {'at': (CAST(CAST(x >> 96 AS INTEGER) AS BIGINT) << 32) + CAST((x >> 0) & 4294967295 AS BIGINT), 'value': CAST((x >> 0) & 4294967295 AS BIGINT)})) <= 100 THEN list_transform(list_filter(pack0, lambda x: CAST((x >> 0) & 4294967295 AS BIGINT) > 0), lambda x: {'at': (CAST(CAST(x >> 96 AS INTEGER) AS BIGINT) << 32) + CAST((x >> 0) & 4294967295 AS BIGINT), 'value': CAST((x >> 0) & 4294967295 AS BIGINT)}) ELSE list_transform(list_reverse_sort(list_transform(list_transform(list_filter(pack0, lambda x: CAST((x >> 0) & 4294967295 AS BIGINT) > 0), lambda x: {'at': (CAST(CAST(x >> 96 AS INTEGER) AS BIGINT) << 32) + CAST((x >> 0) & 4294967295 AS BIGINT), 'value': CAST((x >> 0) & 4294967295 AS BIGINT)}), lambda x: {'rank': (CAST((x.at & 4294967295) AS BIGINT) << 31) + (2147483647 - (x.at >> 32)), 'value': x.value}))[1:100], lambda x: {'at': (CAST(CAST(2147483647 - (x.rank & 2147483647) AS INTEGER) AS BIGINT) << 32) + 0, 'value': x.value}) END), lambda x: {'key': names[x.at >> 32], 'value': x.value})) END AS "raw by_carrier_30d", CASE WHEN len(held1) > 0 THEN map_from_entries(list_transform(list_sort(CASE WHEN len(held1) <= 5 THEN held1 ELSE list_transform(list_reverse_sort(list_transform(held1, lambda x: {'rank': (CAST((x.at & 4294967295) AS BIGINT) << 31) + (2147483647 - (x.at >> 32)), 'value': x.value}))[1:5], lambda x: {'at': (CAST(CAST(2147483647 - (x.rank & 2147483647) AS INTEGER) AS BIGINT) << 32) + 0, 'value': x.value}) END), lambda x: {'key': names[x.at >> 32], 'value': x.value})) END AS "raw delay_by_carrier_30d"
@@ -1079,14 +1133,21 @@ SELECT
   k0,
   k1,
   interval_end,
+  events_c0
+FROM (
+SELECT
+  k0,
+  k1,
   sum(t_count_05e9cd502fc65283) AS events_c0
 FROM (
   SELECT *, tile_sub AS k1, epoch_us(tile_start) AS instant
   FROM own
 )
-CROSS JOIN (SELECT interval_end, epoch_us(interval_end) AS end_instant FROM intervals)
-WHERE instant >= end_instant - 2592000000000 AND instant < end_instant
-GROUP BY k0, k1, interval_end
+CROSS JOIN (SELECT epoch_us(interval_end) - 2592000000000 AS before_2592000000000, epoch_us(interval_end) - 0 AS before_0 FROM intervals)
+WHERE instant >= before_2592000000000 AND instant < before_0
+GROUP BY k0, k1
+)
+CROSS JOIN (SELECT interval_end FROM intervals)
 )
 GROUP BY k0, interval_end
 )
@@ -1114,14 +1175,21 @@ SELECT
   k0,
   k1,
   interval_end,
+  s0
+FROM (
+SELECT
+  k0,
+  k1,
   sum(t_count_05e9cd502fc65283) AS s0
 FROM (
   SELECT *, k AS k0, number AS k1, epoch_us(tile_start) AS instant
   FROM numbered
 )
-CROSS JOIN (SELECT interval_end, epoch_us(interval_end) AS end_instant FROM intervals)
-WHERE instant >= end_instant - 2592000000000 AND instant < end_instant
-GROUP BY k0, k1, interval_end
+CROSS JOIN (SELECT epoch_us(interval_end) - 2592000000000 AS before_2592000000000, epoch_us(interval_end) - 0 AS before_0 FROM intervals)
+WHERE instant >= before_2592000000000 AND instant < before_0
+GROUP BY k0, k1
+)
+CROSS JOIN (SELECT interval_end FROM intervals)
 )
 )
 SELECT k0, interval_end, nullif(list_transform(list_filter(pack0, lambda x: CAST((x >> 0) & 4294967295 AS BIGINT) > 0)[1:20], lambda x: names[CAST(x >> 96 AS INTEGER)]), []) AS "raw carrier_list_30d", nullif(list_transform(most1, lambda x: names[CAST(2147483647 - (x & 2147483647) AS INTEGER)]), []) AS "raw main_carriers_30d"
@@ -1150,15 +1218,23 @@ SELECT
   k0,
   k1,
   interval_end,
-  sum(t_count_0758756d82729071) FILTER (instant >= end_instant - 2592000000000 AND instant < end_instant) AS events_c0,
+  events_c0,
+  events_c1
+FROM (
+SELECT
+  k0,
+  k1,
+  sum(t_count_0758756d82729071) FILTER (instant >= before_2592000000000) AS events_c0,
   sum(t_count_0758756d82729071) AS events_c1
 FROM (
   SELECT *, tile_sub AS k1, epoch_us(tile_start) AS instant
   FROM own
 )
-CROSS JOIN (SELECT interval_end, epoch_us(interval_end) AS end_instant FROM intervals)
-WHERE instant >= end_instant - 7776000000000 AND instant < end_instant
-GROUP BY k0, k1, interval_end
+CROSS JOIN (SELECT epoch_us(interval_end) - 7776000000000 AS before_7776000000000, epoch_us(interval_end) - 2592000000000 AS before_2592000000000, epoch_us(interval_end) - 0 AS before_0 FROM intervals)
+WHERE instant >= before_7776000000000 AND instant < before_0
+GROUP BY k0, k1
+)
+CROSS JOIN (SELECT interval_end FROM intervals)
 )
 GROUP BY k0, interval_end
 ),
@@ -1191,14 +1267,21 @@ SELECT
   k0,
   k1,
   interval_end,
+  n0
+FROM (
+SELECT
+  k0,
+  k1,
   sum(t_count_4b655fec2f016709) AS n0
 FROM (
   SELECT *, tile_sub AS k1, epoch_us(tile_start) AS instant
   FROM own
 )
-CROSS JOIN (SELECT interval_end, epoch_us(interval_end) AS end_instant FROM intervals)
-WHERE instant >= end_instant - 2592000000000 AND instant < end_instant
-GROUP BY k0, k1, interval_end
+CROSS JOIN (SELECT epoch_us(interval_end) - 2592000000000 AS before_2592000000000, epoch_us(interval_end) - 0 AS before_0 FROM intervals)
+WHERE instant >= before_2592000000000 AND instant < before_0
+GROUP BY k0, k1
+)
+CROSS JOIN (SELECT interval_end FROM intervals)
     )
     WINDOW
       whole AS (PARTITION BY k0, interval_end),

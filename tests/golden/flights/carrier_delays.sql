@@ -299,26 +299,44 @@ FROM (
 SELECT
   k0,
   interval_end,
-  sum(t_count_6f02b1ccd4729a0c) FILTER (instant >= end_instant - 86400000000 AND instant < end_instant) AS s0,
-  sum(t_count_6f02b1ccd4729a0c) FILTER (instant >= end_instant - 604800000000 AND instant < end_instant) AS s1,
+  s0,
+  s1,
+  s2,
+  s3,
+  s4,
+  s5,
+  s6,
+  s7,
+  s8,
+  s9,
+  s10,
+  s11,
+  s12
+FROM (
+SELECT
+  k0,
+  sum(t_count_6f02b1ccd4729a0c) FILTER (instant >= before_86400000000) AS s0,
+  sum(t_count_6f02b1ccd4729a0c) FILTER (instant >= before_604800000000) AS s1,
   sum(t_count_6f02b1ccd4729a0c) AS s2,
-  sum(t_count_6a7e16e63463299e) FILTER (instant >= end_instant - 86400000000 AND instant < end_instant) AS s3,
-  sum(t_count_6a7e16e63463299e) FILTER (instant >= end_instant - 604800000000 AND instant < end_instant) AS s4,
+  sum(t_count_6a7e16e63463299e) FILTER (instant >= before_86400000000) AS s3,
+  sum(t_count_6a7e16e63463299e) FILTER (instant >= before_604800000000) AS s4,
   sum(t_count_6a7e16e63463299e) AS s5,
-  sum(t_sum_167660ffa93bb84b) FILTER (instant >= end_instant - 86400000000 AND instant < end_instant) AS s6,
-  sum(t_count_999923f4c41d9dda) FILTER (instant >= end_instant - 86400000000 AND instant < end_instant) AS s7,
-  sum(t_sum_167660ffa93bb84b) FILTER (instant >= end_instant - 604800000000 AND instant < end_instant) AS s8,
-  sum(t_count_999923f4c41d9dda) FILTER (instant >= end_instant - 604800000000 AND instant < end_instant) AS s9,
+  sum(t_sum_167660ffa93bb84b) FILTER (instant >= before_86400000000) AS s6,
+  sum(t_count_999923f4c41d9dda) FILTER (instant >= before_86400000000) AS s7,
+  sum(t_sum_167660ffa93bb84b) FILTER (instant >= before_604800000000) AS s8,
+  sum(t_count_999923f4c41d9dda) FILTER (instant >= before_604800000000) AS s9,
   sum(t_sum_167660ffa93bb84b) AS s10,
   sum(t_count_999923f4c41d9dda) AS s11,
-  max(t_max_082261a9fbb1d198) FILTER (instant >= end_instant - 604800000000 AND instant < end_instant) AS s12
+  max(t_max_082261a9fbb1d198) FILTER (instant >= before_604800000000) AS s12
 FROM (
   SELECT *, epoch_us(tile_start) AS instant
   FROM own
 )
-CROSS JOIN (SELECT interval_end, epoch_us(interval_end) AS end_instant FROM intervals)
-WHERE instant >= end_instant - 2592000000000 AND instant < end_instant
-GROUP BY k0, interval_end
+CROSS JOIN (SELECT epoch_us(interval_end) - 2592000000000 AS before_2592000000000, epoch_us(interval_end) - 604800000000 AS before_604800000000, epoch_us(interval_end) - 86400000000 AS before_86400000000, epoch_us(interval_end) - 0 AS before_0 FROM intervals)
+WHERE instant >= before_2592000000000 AND instant < before_0
+GROUP BY k0
+)
+CROSS JOIN (SELECT interval_end FROM intervals)
 )
 )
 )

@@ -262,11 +262,22 @@ FROM (
 SELECT
   k0,
   interval_end,
-  sum(t_count_4d8c95a1c26ffece) FILTER (instant >= end_instant - 3600000000 AND instant < end_instant) AS s0,
-  sum(t_count_4d8c95a1c26ffece) FILTER (instant >= end_instant - 10800000000 AND instant < end_instant) AS s1,
+  s0,
+  s1,
+  s2,
+  s3,
+  s4,
+  s5,
+  s6,
+  s7
+FROM (
+SELECT
+  k0,
+  sum(t_count_4d8c95a1c26ffece) FILTER (instant >= before_3600000000) AS s0,
+  sum(t_count_4d8c95a1c26ffece) FILTER (instant >= before_10800000000) AS s1,
   sum(t_count_4d8c95a1c26ffece) AS s2,
-  sum(t_sum_0146765f6daf3be1) FILTER (instant >= end_instant - 10800000000 AND instant < end_instant) AS s3,
-  sum(t_count_84e2f1e3a68076c5) FILTER (instant >= end_instant - 10800000000 AND instant < end_instant) AS s4,
+  sum(t_sum_0146765f6daf3be1) FILTER (instant >= before_10800000000) AS s3,
+  sum(t_count_84e2f1e3a68076c5) FILTER (instant >= before_10800000000) AS s4,
   sum(t_sum_0146765f6daf3be1) AS s5,
   sum(t_count_84e2f1e3a68076c5) AS s6,
   arg_max(t_last_c37bb0979ccd4298, tile_start) AS s7
@@ -274,9 +285,11 @@ FROM (
   SELECT *, epoch_us(tile_start) AS instant
   FROM own
 )
-CROSS JOIN (SELECT interval_end, epoch_us(interval_end) AS end_instant FROM intervals)
-WHERE instant >= end_instant - 86400000000 AND instant < end_instant
-GROUP BY k0, interval_end
+CROSS JOIN (SELECT epoch_us(interval_end) - 86400000000 AS before_86400000000, epoch_us(interval_end) - 10800000000 AS before_10800000000, epoch_us(interval_end) - 3600000000 AS before_3600000000, epoch_us(interval_end) - 0 AS before_0 FROM intervals)
+WHERE instant >= before_86400000000 AND instant < before_0
+GROUP BY k0
+)
+CROSS JOIN (SELECT interval_end FROM intervals)
 )
 )
 )

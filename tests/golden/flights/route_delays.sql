@@ -312,25 +312,43 @@ SELECT
   k0,
   k1,
   interval_end,
-  sum(t_count_ff8138ba6db1adf1) FILTER (instant >= end_instant - 86400000000 AND instant < end_instant) AS s0,
-  sum(t_count_ff8138ba6db1adf1) FILTER (instant >= end_instant - 604800000000 AND instant < end_instant) AS s1,
+  s0,
+  s1,
+  s2,
+  s3,
+  s4,
+  s5,
+  s6,
+  s7,
+  s8,
+  s9,
+  s10,
+  s11
+FROM (
+SELECT
+  k0,
+  k1,
+  sum(t_count_ff8138ba6db1adf1) FILTER (instant >= before_86400000000) AS s0,
+  sum(t_count_ff8138ba6db1adf1) FILTER (instant >= before_604800000000) AS s1,
   sum(t_count_ff8138ba6db1adf1) AS s2,
-  sum(t_sum_e1cbe655593f1f76) FILTER (instant >= end_instant - 86400000000 AND instant < end_instant) AS s3,
-  sum(t_count_a472efedb9d91236) FILTER (instant >= end_instant - 86400000000 AND instant < end_instant) AS s4,
-  sum(t_sum_e1cbe655593f1f76) FILTER (instant >= end_instant - 604800000000 AND instant < end_instant) AS s5,
-  sum(t_count_a472efedb9d91236) FILTER (instant >= end_instant - 604800000000 AND instant < end_instant) AS s6,
+  sum(t_sum_e1cbe655593f1f76) FILTER (instant >= before_86400000000) AS s3,
+  sum(t_count_a472efedb9d91236) FILTER (instant >= before_86400000000) AS s4,
+  sum(t_sum_e1cbe655593f1f76) FILTER (instant >= before_604800000000) AS s5,
+  sum(t_count_a472efedb9d91236) FILTER (instant >= before_604800000000) AS s6,
   sum(t_sum_e1cbe655593f1f76) AS s7,
   sum(t_count_a472efedb9d91236) AS s8,
-  min(t_min_eddd7eb293e1dbfa) FILTER (instant >= end_instant - 604800000000 AND instant < end_instant) AS s9,
-  max(t_max_21a00544da3635a1) FILTER (instant >= end_instant - 604800000000 AND instant < end_instant) AS s10,
+  min(t_min_eddd7eb293e1dbfa) FILTER (instant >= before_604800000000) AS s9,
+  max(t_max_21a00544da3635a1) FILTER (instant >= before_604800000000) AS s10,
   arg_max(t_last_e3ff00abbaef14ea, tile_start) AS s11
 FROM (
   SELECT *, epoch_us(tile_start) AS instant
   FROM own
 )
-CROSS JOIN (SELECT interval_end, epoch_us(interval_end) AS end_instant FROM intervals)
-WHERE instant >= end_instant - 2592000000000 AND instant < end_instant
-GROUP BY k0, k1, interval_end
+CROSS JOIN (SELECT epoch_us(interval_end) - 2592000000000 AS before_2592000000000, epoch_us(interval_end) - 604800000000 AS before_604800000000, epoch_us(interval_end) - 86400000000 AS before_86400000000, epoch_us(interval_end) - 0 AS before_0 FROM intervals)
+WHERE instant >= before_2592000000000 AND instant < before_0
+GROUP BY k0, k1
+)
+CROSS JOIN (SELECT interval_end FROM intervals)
 )
 )
 )

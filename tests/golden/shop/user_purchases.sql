@@ -242,17 +242,26 @@ FROM (
 SELECT
   k0,
   interval_end,
-  sum(t_count_61458edc452b6a3f) FILTER (instant >= end_instant - 604800000000 AND instant < end_instant) AS s0,
-  sum(t_count_61458edc452b6a3f) FILTER (instant >= end_instant - 2592000000000 AND instant < end_instant) AS s1,
-  sum(t_sum_c016e6a9bd1fa520) FILTER (instant >= end_instant - 2592000000000 AND instant < end_instant) AS s2,
+  s0,
+  s1,
+  s2,
+  s3
+FROM (
+SELECT
+  k0,
+  sum(t_count_61458edc452b6a3f) FILTER (instant >= before_604800000000) AS s0,
+  sum(t_count_61458edc452b6a3f) FILTER (instant >= before_2592000000000) AS s1,
+  sum(t_sum_c016e6a9bd1fa520) FILTER (instant >= before_2592000000000) AS s2,
   arg_max(t_last_f670915713476e0c, tile_start) AS s3
 FROM (
   SELECT *, epoch_us(tile_start) AS instant
   FROM own
 )
-CROSS JOIN (SELECT interval_end, epoch_us(interval_end) AS end_instant FROM intervals)
-WHERE instant >= end_instant - 7776000000000 AND instant < end_instant
-GROUP BY k0, interval_end
+CROSS JOIN (SELECT epoch_us(interval_end) - 7776000000000 AS before_7776000000000, epoch_us(interval_end) - 2592000000000 AS before_2592000000000, epoch_us(interval_end) - 604800000000 AS before_604800000000, epoch_us(interval_end) - 0 AS before_0 FROM intervals)
+WHERE instant >= before_7776000000000 AND instant < before_0
+GROUP BY k0
+)
+CROSS JOIN (SELECT interval_end FROM intervals)
 )
 )
 )

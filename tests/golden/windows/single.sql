@@ -46,18 +46,29 @@ SELECT
   k0,
   k1,
   interval_end,
-  sum(t_count_a903ec888cab441b) FILTER (instant >= end_instant - 604800000000 AND instant < end_instant) AS s0,
+  s0,
+  s1,
+  s2,
+  s3,
+  s4
+FROM (
+SELECT
+  k0,
+  k1,
+  sum(t_count_a903ec888cab441b) FILTER (instant >= before_604800000000) AS s0,
   sum(t_count_a903ec888cab441b) AS s1,
   sum(t_sum_ac83e8e97e566953) AS s2,
   sum(t_count_2a715963a5451d86) AS s3,
-  arg_max(t_last_886f6937d34d57e8, tile_start) FILTER (instant >= end_instant - 604800000000 AND instant < end_instant) AS s4
+  arg_max(t_last_886f6937d34d57e8, tile_start) FILTER (instant >= before_604800000000) AS s4
 FROM (
   SELECT *, epoch_us(tile_start) AS instant
   FROM own
 )
-CROSS JOIN (SELECT interval_end, epoch_us(interval_end) AS end_instant FROM intervals)
-WHERE instant >= end_instant - 2592000000000 AND instant < end_instant
-GROUP BY k0, k1, interval_end
+CROSS JOIN (SELECT epoch_us(interval_end) - 2592000000000 AS before_2592000000000, epoch_us(interval_end) - 604800000000 AS before_604800000000, epoch_us(interval_end) - 0 AS before_0 FROM intervals)
+WHERE instant >= before_2592000000000 AND instant < before_0
+GROUP BY k0, k1
+)
+CROSS JOIN (SELECT interval_end FROM intervals)
 )
 )
 )
