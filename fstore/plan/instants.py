@@ -1,8 +1,9 @@
 """Windowed aggregates at any instants: for each label its own windows, which end when it says.
 
 Takes a step of aggregates and gives one query over ``source_events`` (events of its source, without null keys) and
-``labels`` (``label``, the keys as ``k0``, ``k1``, …, and ``mark``, the end of the windows in microseconds since 1970; each
-pair of key and end once). It gives ``label`` and the features, a row per label. DuckDB's SQL, for a session in UTC.
+``labels`` (``_label``, which no feature can be called, the keys as ``k0``, ``k1``, …, and ``mark``, the end of the windows
+in microseconds since 1970; each pair of key and end once). It gives ``_label`` and the features, a row per label. DuckDB's
+SQL, for a session in UTC.
 
 The edges of all windows of a key cut its time into segments. Where an aggregate merges by itself, each event is merged into
 its segment once, and a window is a frame of rows over the segments: the cost is that of the events plus that of the labels,
@@ -33,7 +34,7 @@ from fstore.plan.tile_states import TILE_START, TILE_TO, TileDraft
 from fstore.plan.window_features import Span, WindowExpression, WindowFeature, longest_reach
 from fstore.plan.windows import compile_windows, with_values
 
-_LABEL, _MOVED = "__label", "__moved"
+_LABEL, _MOVED = "_label", "__moved"
 _END = datetime(2000, 1, 1, tzinfo=UTC)
 """Where the windows of all labels end once their events are moved: an edge of tiles of every length."""
 
@@ -59,14 +60,13 @@ def compile_instants(step: AggregateStep, names: Sequence[str]) -> InstantWindow
     merged = {feature: made for feature in windows if (made := _merged(draft, feature)) is not None}
     apart = [feature for feature in windows if feature not in merged]
     parts = ([_segments(draft, merged)] if merged else []) + ([_apart(draft, apart)] if apart else [])
-    joined = "SELECT label FROM labels" if not parts else parts[0] if len(parts) == 1 else ""
-    if not joined:
-        joined = f"SELECT * FROM (\n{parts[0]}\n) FULL JOIN (\n{parts[1]}\n) USING (label)"
     # a label without any event has a row, too
-    rows = f"SELECT * FROM (SELECT label FROM labels) LEFT JOIN (\n{joined}\n) USING (label)"
+    rows = f"SELECT * FROM (SELECT {_LABEL} FROM labels)" + "".join(
+        f" LEFT JOIN (\n{part}\n) USING ({_LABEL})" for part in parts
+    )
     every = [column for item in step.tiles for column in item.events.columns or ()]
     return InstantWindows(
-        sql=with_values(rows, {"label": "label"}, windows, expressions, names),
+        sql=with_values(rows, {_LABEL: _LABEL}, windows, expressions, names),
         columns=tuple(dict.fromkeys(every)),
         back=longest_reach([feature.span for feature in windows]),
     )
@@ -99,7 +99,7 @@ def _merged(draft: TileDraft, feature: WindowFeature) -> Recipe | None:
 
 
 def _segments(draft: TileDraft, features: dict[WindowFeature, Recipe]) -> str:
-    """Return the query over segments: ``label`` and the raw columns."""
+    """Return the query over segments: ``_label`` and the raw columns."""
     keys = [f"k{index}" for index in range(len(draft.keys))]
     listed = ", ".join(keys)
     spans = list(dict.fromkeys(feature.span for feature in features))
@@ -157,7 +157,7 @@ windowed AS (
     {_list([f"w{number} AS ({_frame(number, span)})" for number, span in enumerate(spans)], 4)}
 )
 SELECT
-  {_list(["label", *values])}
+  {_list([_LABEL, *values])}
 FROM windowed
 JOIN key USING (k)
 JOIN labels USING ({listed}, mark)
@@ -230,7 +230,7 @@ def _frame(number: int, span: Span) -> str:
 
 
 def _apart(draft: TileDraft, features: Sequence[WindowFeature]) -> str:
-    """Return the query over the events of each label: ``label`` and the raw columns."""
+    """Return the query over the events of each label: ``_label`` and the raw columns."""
     spans = [feature.span for feature in features]
     distances = [*(span.offset for span in spans), *(span.window for span in spans if span.window is not None)]
     length = even_length(math.gcd(*(distance // MICROSECOND for distance in distances)))
@@ -244,13 +244,13 @@ def _apart(draft: TileDraft, features: Sequence[WindowFeature]) -> str:
     since = "" if reach is None else f" AND {instant} >= labels.mark - {reach // MICROSECOND}"
     return f"""WITH
 events AS (
-  SELECT labels.label AS {_LABEL}, make_timestamptz({to_micros(_END)} + ({instant} - labels.mark)) AS {_MOVED}, e.*
+  SELECT labels.{_LABEL}, make_timestamptz({to_micros(_END)} + ({instant} - labels.mark)) AS {_MOVED}, e.*
   FROM source_events AS e
   JOIN labels ON {same} AND {instant} < labels.mark{since}
 ),
 intervals AS (SELECT make_timestamptz({to_micros(_END)}) AS interval_end)
 SELECT
-  {_list([f"{_LABEL} AS label", *values])}
+  {_list([_LABEL, *values])}
 FROM (
 {over_events(windows.tiles, windows.single)}
 )"""

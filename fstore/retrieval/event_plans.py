@@ -1,7 +1,7 @@
 """Ways to join events to entity rows, and which one is cheapest: a pure choice by the sizes of both sides.
 
 Every way gives the same rows, in the order of the spine: ``found_at``, the time of the newest visible event of the key, and
-``value<n>``, which is null where that time is beyond ttl. Measured over ten million events of a hundred thousand keys with
+``_value<n>``, which is null where that time is beyond ttl. Measured over ten million events of a hundred thousand keys with
 ten features, on two threads (``benchmarks/pit_irregular.py``): sorting for an ASOF join takes 0.25 µs per event, a pair of a
 hash join 0.06 µs, and a pair that carries its features 0.8 µs.
 """

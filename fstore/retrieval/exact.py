@@ -69,7 +69,7 @@ def _read(backends: Backends, view: SelectedView, sql: str, relations: dict[str,
     # a number of its own for each key and end, so that equal rows are computed once
     query = f"""WITH
 labels AS MATERIALIZED (
-  SELECT row_number() OVER () AS label, {listed}, mark
+  SELECT row_number() OVER () AS _label, {listed}, mark
   FROM (SELECT DISTINCT {listed}, mark FROM spine WHERE mark IS NOT NULL)
 )
 SELECT {names}
@@ -77,7 +77,7 @@ FROM spine AS s
 LEFT JOIN labels USING ({listed}, mark)
 LEFT JOIN (
 {sql}
-) AS f USING (label)
+) AS f USING (_label)
 ORDER BY s.position"""
     with backends.engine.read(Query(sql=query, relations=relations)) as reader:
         result = reader.read_all()

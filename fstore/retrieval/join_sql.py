@@ -1,6 +1,7 @@
 """Pieces of SQL that all joins with published rows share: their payload, their keys, and the names of their values.
 
-A join sees the published rows as ``p`` and the entity rows as ``s``; feature n is ``value<n>``, key n of ``s`` ``key<n>``.
+A join sees the published rows as ``p`` and the entity rows as ``s``; feature n is ``_value<n>``, which no key can be called,
+and key n of ``s`` is ``key<n>``.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from fstore.types import parse_type
 
 def value_names(features: Sequence[Feature]) -> list[str]:
     """Return what a join calls the features."""
-    return [f"value{index}" for index in range(len(features))]
+    return [f"_value{index}" for index in range(len(features))]
 
 
 def payload_sql(step: Step, features: Sequence[Feature]) -> str:
-    """Return the SELECT of what a join carries: keys, time, and feature n as ``value<n>``."""
+    """Return the SELECT of what a join carries: keys, time, and feature n as ``_value<n>``."""
     keys = [f"p.{quoted(key.name)}" for key in step.keys]
-    values = [f"{_joinable(f'p.{quoted(feature.name)}', feature)} AS value{n}" for n, feature in enumerate(features)]
+    names = zip(value_names(features), features, strict=True)
+    values = [f"{_joinable(f'p.{quoted(feature.name)}', feature)} AS {name}" for name, feature in names]
     return "SELECT " + ", ".join([*keys, f"p.{EVENT_TIMESTAMP}", *values])
 
 
