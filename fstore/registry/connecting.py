@@ -1,8 +1,8 @@
 """How the registry's database is connected to: URLs, engines and drivers.
 
-Takes a URL as users write it and gives SQLAlchemy engines whose connections live as long as one transaction. A connection
-to PostgreSQL gives up when the server stays silent (:data:`ANSWER_SECONDS`): a black hole in the network must not hold a
-task for ever. Begins no transaction itself.
+Takes a URL as users write it and gives SQLAlchemy engines whose connections live as long as one transaction, but for those
+to SQLite that are held (``kept.py``). A connection to PostgreSQL gives up when the server stays silent
+(:data:`ANSWER_SECONDS`): a black hole in the network must not hold a task for ever. Begins no transaction itself.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.pool import NullPool
 
 from fstore.errors import RegistryError, SettingsError
+from fstore.registry.kept import KeepingPool, KeptConnection
 
 BUSY_SECONDS = 30
 """How long a transaction waits for another one's lock before it gives up."""
@@ -69,8 +70,12 @@ def label_of(url: URL) -> str:
 
 
 def open_engine(url: URL, *, create: bool) -> Engine:
-    """Return an engine whose connections live as long as one transaction."""
-    options: dict[str, object] = {"poolclass": NullPool, "json_serializer": _text, "json_deserializer": _text}
+    """Return an engine whose connections live as long as one transaction, but for those to SQLite that are held.
+
+    One that may ``create`` keeps none: it is used once.
+    """
+    pool = KeepingPool if url.get_backend_name() == "sqlite" and not create else NullPool
+    options: dict[str, object] = {"poolclass": pool, "json_serializer": _text, "json_deserializer": _text}
     if url.get_backend_name() == "sqlite":
         return _sqlite_engine(url, options, create=create)
     # Keepalives find out that a host is gone while nothing is sent, and the user timeout while something is.
@@ -96,11 +101,14 @@ def create_file(path: Path, label: str) -> None:
 
 def _sqlite_engine(url: URL, options: dict[str, object], *, create: bool) -> Engine:
     mode = "rwc" if create else str(url.query.get("mode", "rw"))
-    file = f"file:{quote(str(url.database))}?mode={mode}"
+    path, address = Path(str(url.database)), f"file:{quote(str(url.database))}?mode={mode}"
 
     def connect() -> sqlite3.Connection:
         # Autocommit at the driver: the transaction's own BEGIN below is the only one.
-        connection = sqlite3.connect(file, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+        # Threads share it one after another; the library is compiled to be safe even at once.
+        connection = KeptConnection.opening(
+            path, address, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
         try:
             if create:
                 connection.execute("PRAGMA journal_mode = WAL")
@@ -131,18 +139,20 @@ def _begin_writing(connection: Connection) -> None:
     """
     driver: Any = connection.connection.dbapi_connection
     driver.execute("PRAGMA busy_timeout = 0")
-    deadline = time.monotonic() + BUSY_SECONDS
-    while time.monotonic() < deadline:
-        try:
-            driver.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
-                break
-            time.sleep(random.uniform(0.001, 0.005))  # noqa: S311  (no secret)
-        else:
-            driver.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
-            return
-    connection.exec_driver_sql("BEGIN IMMEDIATE")  # for its error
+    try:
+        deadline = time.monotonic() + BUSY_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                driver.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                    break
+                time.sleep(random.uniform(0.001, 0.005))  # noqa: S311  (no secret)
+            else:
+                return
+        connection.exec_driver_sql("BEGIN IMMEDIATE")  # for its error
+    finally:
+        driver.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
 
 
 def _connect_impatiently(dialect: sa.Dialect, _record: object, arguments: list[Any], options: dict[str, Any]) -> object:

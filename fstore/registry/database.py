@@ -2,10 +2,11 @@
 
 Takes a URL and gives short transactions: :meth:`Database.reading` sees one consistent state, :meth:`Database.writing`
 holds SQLite's write lock from its first statement on (``BEGIN IMMEDIATE``), so that concurrent writers queue instead of
-failing. A connection lives as long as its transaction: nothing is shared over a fork, kept over a server's restart, or
-left open. Opening is lazy: the first transaction checks that the schema is the one that this code works with, and every
-one that writes checks again, because a registry may be upgraded or restored under a process that runs. Every driver error
-leaves here as an error of fstore, with the URL's password masked.
+failing. A connection lives as long as its transaction: nothing is shared over a fork, kept over a server's restart, or left
+open, but that SQLite's are kept within :meth:`Database.holding` (``kept.py``). Opening is lazy: the first transaction checks
+that the schema is the one that this code works with, and every one that writes checks again, because a registry may be
+upgraded or restored under a process that runs. Every driver error leaves here as an error of fstore, with the URL's password
+masked.
 
 Whoever writes learns what became of it. When the connection dies in ``COMMIT``, the transaction's token says whether it took
 place (``registry/commits.py``): ``writing()`` then ends well, or raises RegistryUnavailable with ``lost`` set, which says
@@ -38,7 +39,7 @@ from fstore.errors import (
     StoreMissing,
 )
 from fstore.failpoints import failpoint
-from fstore.registry import connecting, tables
+from fstore.registry import connecting, kept, tables
 from fstore.registry.commits import enter_commit
 from fstore.registry.connecting import WRITE, create_file, label_of, open_engine, parse_url
 from fstore.registry.migrations import REVISIONS
@@ -99,6 +100,9 @@ class Database:
         self._url = parse_url(url)
         self.label = label_of(self._url)
         self.engine = open_engine(self._url, create=False)
+        self._writer = self.engine.execution_options(**{WRITE: True})
+        one_state = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        self._reader = self.engine if self.is_sqlite else self.engine.execution_options(**one_state)
         self._incarnation: str | None = None  # of the project when this process first looked
 
     def on_overlay(self, overlay: str) -> Database:
@@ -117,14 +121,19 @@ class Database:
         """The file of an SQLite registry."""
         return Path(str(self._url.database))
 
+    def holding(self) -> contextlib.AbstractContextManager[None]:
+        """Within the block, keep connections to SQLite from one transaction to the next; for many transactions in a row."""
+        return kept.holding(self.engine)
+
     @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:
         """Open a transaction that only reads and sees one state throughout."""
-        options = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-        with self.errors(), self.engine.execution_options(**options).begin() as connection:
+        with self.errors(), self._reader.connect() as connection, connection.begin() as transaction:
             if self._incarnation is None:
                 self._check(connection)
             yield connection
+            transaction.commit()
+            kept.keep(connection)
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Connection]:
@@ -133,8 +142,7 @@ class Database:
         Leaving without an exception means that it was committed, also when the answer to COMMIT was lost.
         """
         token, failed = uuid.uuid4().hex, None
-        engine = self.engine.execution_options(**{WRITE: True})
-        with self.errors(), engine.connect() as connection, connection.begin() as transaction:
+        with self.errors(), self._writer.connect() as connection, connection.begin() as transaction:
             self._limit_waiting(connection, connecting.BUSY_SECONDS)
             self._check(connection)
             enter_commit(self, connection, token)
@@ -143,6 +151,7 @@ class Database:
             failpoint("registry.committing")
             try:
                 transaction.commit()
+                kept.keep(connection)
             except sa.exc.DBAPIError as error:
                 failed = error
         if failed is not None and not self._took_place(token, failed):
@@ -199,7 +208,7 @@ class Database:
         self._incarnation = incarnation
 
     def close(self) -> None:
-        """Forget the engine's caches; there is no connection to close between transactions."""
+        """Forget the engine's caches and close what is held. It may be used again."""
         self.engine.dispose()
 
     def _enter_project(self, connection: Connection, incarnation: str) -> None:
@@ -215,10 +224,9 @@ class Database:
         Entering the token once more waits for a transaction that is still open to end, and fails if it was committed.
         """
         deadline = time.monotonic() + _RESOLVE_SECONDS
-        engine = self.engine.execution_options(**{WRITE: True})
         while True:
             try:
-                with engine.connect() as connection, connection.begin() as again:
+                with self._writer.connect() as connection, connection.begin() as again:
                     self._limit_waiting(connection, 2 * connecting.BUSY_SECONDS)  # the server ends the other one before
                     free = enter_commit(self, connection, token)
                     again.rollback()

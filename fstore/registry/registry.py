@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from types import TracebackType
 from urllib.parse import urlsplit, urlunsplit
 
@@ -100,6 +101,13 @@ class Registry:
     def close(self) -> None:
         """Release what little an idle registry holds; it may be used again."""
         self._database.close()
+
+    def holding(self) -> AbstractContextManager[None]:
+        """Within the block, keep connections to SQLite from one transaction to the next; it may be nested.
+
+        For work of many transactions in a row. Nothing is kept over a fork; the file must not be replaced meanwhile.
+        """
+        return self._database.holding()
 
     # -- definitions --------------------------------------------------------------------------------------------------
 

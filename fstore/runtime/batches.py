@@ -20,6 +20,7 @@ from fstore.plan.steps import Step
 from fstore.registry.records import Attempt, Batch
 from fstore.runtime.chunks import ChunkSizes
 from fstore.runtime.compute import Chunk, Computed, compute_attempt, not_ready
+from fstore.runtime.holding import holding
 from fstore.runtime.incarnation import check_incarnation
 from fstore.runtime.inputs import MissingInput, ResolvedInputs, observe_step, resolve_inputs
 from fstore.runtime.materialize import Materialized, materialize_attempt
@@ -149,6 +150,7 @@ class BatchRun:
             self._report(BatchProgress(done=done, total=total, chunk=chunk, chunks=chunks, rows=self._rows))
 
 
+@holding
 def compute_batch(
     backends: Backends, step: Step, intervals: Sequence[Interval], run_id: str, *,
     parent: ParentRun | None = None, progress: Progress | None = None,
@@ -166,6 +168,7 @@ def validate_batch(backends: Backends, batch_id: int, *, parent: ParentRun | Non
     return join_reports([validate_chunk(backends, attempt, parent=parent) for attempt in attempts])
 
 
+@holding
 def validate_chunk(backends: Backends, attempt_id: int, *, parent: ParentRun | None = None) -> ValidationReport:
     """Audit a chunk; one of which nothing passed is a verdict like others, because other chunks may pass."""
     try:

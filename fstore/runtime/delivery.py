@@ -22,6 +22,7 @@ from fstore.failpoints import failpoint
 from fstore.plan.sql import quoted
 from fstore.plan.steps import EVENT_TIMESTAMP, Step
 from fstore.registry.records import Head, OnlineWork
+from fstore.runtime.holding import holding
 from fstore.runtime.incarnation import Seen, check_online, write_online
 from fstore.stores.encoding import RowCodec
 from fstore.stores.online import Floor, Mark, OnlineView, apply_rows, apply_tombstones
@@ -41,6 +42,7 @@ class Delivered(msgspec.Struct, frozen=True, kw_only=True):
     failed: int = 0
 
 
+@holding
 def apply_outbox(backends: Backends, *, limit: int = 1000, progress: Progress | None = None) -> Delivered:
     """Apply pending online work, oldest first; an entry that fails stays pending with its error, and the others go on.
 

@@ -17,6 +17,7 @@ from fstore.backends import Backends
 from fstore.errors import FStoreError
 from fstore.runtime.delivery import Delivered, apply_outbox
 from fstore.runtime.forwarding import Forwarded, Sender, forward_lineage
+from fstore.runtime.holding import holding
 from fstore.runtime.repair import Repaired, repair_online, sweep
 from fstore.runtime.retention import sweep_online, sweep_superseded
 
@@ -53,6 +54,7 @@ class Maintained(msgspec.Struct, frozen=True, kw_only=True):
         return all(problem.retryable for problem in self.problems)
 
 
+@holding
 def maintain(backends: Backends, now: datetime, *, sender: Sender | None = None) -> Maintained:
     """Do all of it, and return what was done and what could not be; ``sender`` takes the lineage events."""
     problems: list[MaintenanceProblem] = []

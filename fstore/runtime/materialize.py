@@ -15,6 +15,7 @@ from fstore.lineage.run import ParentRun
 from fstore.registry.records import OnlineWork, Published
 from fstore.runtime.delivery import apply_work
 from fstore.runtime.events import EventBuilder
+from fstore.runtime.holding import holding
 from fstore.runtime.incarnation import check_incarnation
 from fstore.runtime.validate import quality_of
 
@@ -31,6 +32,7 @@ class Materialized(msgspec.Struct, frozen=True, kw_only=True):
     online_rows: int
 
 
+@holding
 def materialize_attempt(backends: Backends, attempt_id: int, *, parent: ParentRun | None = None) -> Materialized:
     """Publish a validated attempt and apply its online work.
 

@@ -19,6 +19,7 @@ from fstore.failpoints import failpoint
 from fstore.registry.records import Head, OnlineWork, RegisteredView
 from fstore.runtime.audited_files import left_over
 from fstore.runtime.delivery import admit, apply_work, online_view, write_rows
+from fstore.runtime.holding import holding
 from fstore.runtime.incarnation import check_incarnation
 from fstore.stores.online import Mark
 
@@ -41,6 +42,7 @@ class Repaired(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
 
 
+@holding
 def repair_online(backends: Backends, views: Collection[str] | None = None) -> Repaired:
     """Bring online what the store lost of every online view (or those named): just that, from the published files.
 
@@ -80,6 +82,7 @@ def _views_behind(backends: Backends, views: Collection[str] | None) -> Iterator
             yield registered
 
 
+@holding
 def sweep(backends: Backends, now: datetime, *, after: timedelta = SWEEP_AFTER) -> int:
     """Delete the files of attempts that began before ``now - after`` and published nothing; return how many attempts.
 

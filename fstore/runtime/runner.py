@@ -23,6 +23,7 @@ from fstore.runtime.batches import (
     join_reports,
     validate_chunk,
 )
+from fstore.runtime.holding import holding
 from fstore.runtime.materialize import Materialized, materialize_attempt
 from fstore.runtime.validate import ValidationReport
 
@@ -36,6 +37,7 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True):
     materialized: Materialized
 
 
+@holding
 def run_step(
     backends: Backends, step: Step, intervals: Sequence[Interval], run_id: str, *,
     parent: ParentRun | None = None, progress: Progress | None = None,

@@ -123,6 +123,7 @@ class _Scenario:
     def backends(self) -> Backends:
         if self._backends is None:
             self._backends = self._opened.enter_context(self.world.opened())
+            self._opened.enter_context(self._backends.registry.holding())
         return self._backends
 
     def _close(self) -> None:
