@@ -176,7 +176,7 @@ def identity_of(file: str) -> tuple[int, int] | None:
     """Return what tells the environment's file from another that took its place, or None when there is none."""
     try:
         status = os.stat(file)  # noqa: PTH116 (every read asks, and a path takes twice as long)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # the latter below a file
         return None
     return status.st_dev, status.st_ino
 

@@ -103,6 +103,17 @@ def test_what_is_no_directory_or_no_store_is_named(tmp_path: Path) -> None:
         LmdbStore(tmp_path / "online", "shop").store_id()
 
 
+def test_a_path_below_a_file_holds_no_store_and_cannot(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    store = LmdbStore(tmp_path / "file" / "online", "shop")
+    assert store.store_id() is None
+    with pytest.raises(StoreMissing, match="FSTORE_ONLINE_URL"):
+        store.read_view(VIEW, [b"key"])
+    with pytest.raises(StoreError, match="cannot be made") as refused:
+        store.create("id")
+    assert refused.value.code == "store_error"
+
+
 def test_a_disk_that_fills_keeps_what_was_acknowledged(store: LmdbStore) -> None:
     store.write_rows(VIEW, [b"a"], [row(1)])
     child = SPAWN.Process(target=_fill_the_disk, args=(str(store.path),))
