@@ -114,6 +114,8 @@ class AsyncClient:
                 if terms.on_unavailable == "error":
                     raise
                 return await self._finish(plan, partial(reading.last_known, error))
+        if plan.offline is None:
+            return reading.answer(found, self._clock())
         return await self._finish(plan, partial(reading.answer, found))
 
     async def _finish(self, plan: PreparedRead, respond: Callable[[datetime], OnlineResponse]) -> OnlineResponse:

@@ -40,11 +40,11 @@ class PreparedView:
         self.name = OnlineView(project=project, view=view.step.view, generation=view.generation)
         self.token = (self.name, view.fingerprint)
         self.judge = ViewJudge(view, schemas)
-        self._keys = view.keys
+        self._keys, self._label = view.keys, view.label
 
     def keys(self, entities: OnlineEntities) -> tuple[list[bytes], Mask | None]:
         """Return the encoded keys of the entities, and which have one (None: all)."""
-        return entities.keys(self._keys, self.judge.codec, self.view.label)
+        return entities.keys(self._keys, self.judge.codec, self._label)
 
     def settle(self, found: ViewRows) -> list[bytes]:
         """Return rows of which each stands for itself, as a cache may keep them. Raises FloorMissing and StoreCorrupt."""
@@ -92,8 +92,10 @@ class PreparedRead:
                 )
         self.selection, self.offline, self._on_demand = selection, offline, on_demand
         self.views = [PreparedView(project, view, schemas[view.step.view], refill) for view in online]
+        self._no_readings: list[Reading | None] = [None] * len(self.views)
         self._outputs = frozenset(selection.columns)
         self._places = Outputs(_places(selection, online))
+        self._only_stored = offline is None and not on_demand.selected
 
     def ask(self, entities: OnlineEntities) -> Asked:
         """Return what a store has to be asked for entities. Raises EntityColumnError and FeatureNameClash."""
@@ -116,10 +118,10 @@ class PreparedRead:
         """
         values = [
             view.values(own, complete, now, before)
-            for view, own, complete, before in zip(
-                self.views, rows, asked.complete, read or [None] * len(self.views), strict=True
-            )
+            for view, own, complete, before in zip(self.views, rows, asked.complete, read or self._no_readings, strict=True)
         ]
+        if self._only_stored:
+            return OnlineResponse(asked.entities, self._places, values, {})
         offline = {} if self.offline is None else self.offline.read(asked.entities.table, now)
         computed = {}
         if self._on_demand.selected:

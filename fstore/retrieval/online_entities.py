@@ -107,14 +107,14 @@ def _as_lists(entities: Entities) -> dict[str, list[object] | tuple[object, ...]
             return None
         names = dict.fromkeys(name for row in entities for name in row)
         return {name: [row.get(name) for row in entities] for name in names}
-    if not isinstance(entities, Mapping):
+    if type(entities) is not dict and not isinstance(entities, Mapping):
         return None
     lists: dict[str, list[object] | tuple[object, ...]] = {}
     for name, values in entities.items():
         if type(values) is not list and type(values) is not tuple:
             return None
         lists[name] = values
-    if len(set(map(len, lists.values()))) > 1:
+    if len(lists) > 1 and len(set(map(len, lists.values()))) > 1:
         lengths = {name: len(values) for name, values in lists.items()}
         raise EntityColumnError(f"the entity columns differ in length: {lengths}")
     return lists

@@ -37,10 +37,14 @@ class Place(NamedTuple):
 
 
 class Outputs:
-    """Where all output columns come from; ``straight`` are their names where they are the features of the only view."""
+    """Where all output columns come from, and their types; made once per list of features.
+
+    ``straight`` are the names of the columns where they are the features of the only view.
+    """
 
     def __init__(self, places: Sequence[Place]) -> None:
         self.places = tuple(places)
+        self.types = {place.column: place.type for place in self.places}
         own = [(place.view, place.feature) for place in self.places]
         straight = own == [(0, feature) for feature in range(len(own))]
         self.straight = tuple(place.column for place in self.places) if straight else None
@@ -66,9 +70,9 @@ class OnlineResponse:
         computed: Mapping[str, pa.ChunkedArray],
         offline: Mapping[str, pa.ChunkedArray] | None = None,
     ) -> None:  # fmt: skip
-        self._entities, self._places, self._views = entities, outputs.places, views
+        self.outputs, self._entities, self._places, self._views = outputs, entities, outputs.places, views
         self._offline = offline or {}
-        self._computed = {**computed, **self._offline}
+        self._computed = {**computed, **self._offline} if offline else computed
         self._straight = outputs.straight
 
     def __len__(self) -> int:
@@ -78,6 +82,9 @@ class OnlineResponse:
         """Return entity columns and features as lists by column; maps are dicts in the order of their keys."""
         lists = [values.rows.lists() for values in self._views]
         found = self._entities.lists()
+        if self._straight is not None:
+            found.update(zip(self._straight, lists[0], strict=True))
+            return found
         for column, reference, view, feature, _ in self._places:
             if view is None:
                 found[column] = self._computed[reference].to_pylist(maps_as_pydicts="strict")
@@ -117,7 +124,7 @@ class OnlineResponse:
     @property
     def types(self) -> dict[str, str]:
         """The logical type of each feature column, as definitions write it."""
-        return {place.column: place.type for place in self._places}
+        return dict(self.outputs.types)
 
     @property
     def statuses(self) -> dict[str, list[Status]]:

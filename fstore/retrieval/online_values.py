@@ -107,15 +107,17 @@ class ViewJudge:
         self._empty = self._encode_one(columns, empty)
         self._null = self._encode_one(columns, {})
         self.null_key = _HEAD.pack(_MADE, _NULL_KEY, 0) + self._null
+        self._of_floor: tuple[Floor | None, bytes, bytes] = (None, b"", b"")
 
     def settle(self, rows: Sequence[bytes | None], floor: Floor) -> list[bytes]:
         """Return rows of which each stands for itself: missing ones, and those below the floor, are made."""
         if not rows:
             return []
-        code, micros, tail = (_ABSENT, 0, self._null) if self._event else (_EMPTY, to_micros(floor.end), self._empty)
-        made = _HEAD.pack(_MADE, code, micros) + tail
+        of_floor = self._of_floor
+        if of_floor[0] is not floor:  # floors rise once an interval
+            of_floor = self._of_floor = (floor, *self._below(floor))
+        _, lowest, made = of_floor
         settled = [made if row is None else row for row in rows] if None in rows else cast("list[bytes]", rows)
-        lowest = b"" if self._event else floor.sequence.to_bytes(8, "big")
         shortest = min(map(len, settled))
         if shortest < HEADER_BYTES:
             raise StoreCorrupt(f"a stored row has {shortest} bytes, fewer than its header of {HEADER_BYTES}")
@@ -135,7 +137,8 @@ class ViewJudge:
         at = to_micros(now)
         visible = at - self._lag
         oldest = None if self._ttl is None else (at if self._end is None else min(at, self._end)) - self._ttl
-        timely = max(instants) <= visible and (oldest is None or min(instants) >= oldest)
+        earliest, latest = (instants[0], instants[0]) if len(rows) == 1 else (min(instants), max(instants))
+        timely = latest <= visible and (oldest is None or earliest >= oldest)
         first = values.header_bytes(0)
         if timely and _MADE not in first:
             return ViewValues(values, None, instants, read)
@@ -148,6 +151,12 @@ class ViewJudge:
                 codes[(codes <= _EMPTY) & (micros < oldest)] = _EXPIRED
             values = self._without(values, rows, codes > _EMPTY)
         return ViewValues(values, codes, instants, read)
+
+    def _below(self, floor: Floor) -> tuple[bytes, bytes]:
+        """Return the lowest sequence that counts, and the row that stands for those that are not there."""
+        if self._event:
+            return b"", _HEAD.pack(_MADE, _ABSENT, 0) + self._null
+        return floor.sequence.to_bytes(8, "big"), _HEAD.pack(_MADE, _EMPTY, to_micros(floor.end)) + self._empty
 
     def _without(self, values: RowValues, rows: list[bytes], gone: Mask) -> RowValues:
         """Return the values with nulls for rows that hold no longer, or not yet."""

@@ -60,8 +60,13 @@ class Terms(NamedTuple):
     on_unavailable: OnUnavailable
 
 
+_NO_TERMS = Terms(None, "error")
+
+
 def terms_of(timeout: float | None, on_unavailable: OnUnavailable, cache: OnlineCache | None) -> Terms:
     """Return the terms of a read. Raises RetrievalError for what makes no sense."""
+    if timeout is None and on_unavailable == "error":
+        return _NO_TERMS
     if on_unavailable not in ("error", "last_known"):
         raise RetrievalError(f'on_unavailable must be "error" or "last_known", got {on_unavailable!r}')
     if on_unavailable == "last_known" and cache is None:

@@ -42,13 +42,14 @@ def main() -> None:
         import uvicorn  # noqa: PLC0415 (an optional dependency)
 
         from fstore.serving.app import METRICS_VARIABLE  # noqa: PLC0415 (it needs FastAPI)
+        from fstore.serving.connections import Connection  # noqa: PLC0415 (it needs uvicorn)
     except ModuleNotFoundError as error:
         raise SettingsError(f"the server needs {error.name}: pip install 'fstore[serve]'") from None
     with tempfile.TemporaryDirectory(prefix="fstore-metrics-") as metrics:
         os.environ[METRICS_VARIABLE] = metrics
         uvicorn.run(
             "fstore.serving.app:create_app", factory=True, host=settings.serve_host, port=settings.serve_port,
-            workers=settings.serve_workers, log_config=LOGGING, access_log=False, server_header=False,
+            http=Connection, workers=settings.serve_workers, log_config=LOGGING, access_log=False, server_header=False,
             proxy_headers=settings.serve_access_log,
             timeout_graceful_shutdown=max(1, round(settings.serve_timeout)), timeout_keep_alive=75,
             timeout_worker_healthcheck=_WORKER_SECONDS,

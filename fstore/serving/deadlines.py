@@ -20,31 +20,32 @@ class Deadlines:
     def __init__(self) -> None:
         self.until: dict[asyncio.Task[object], float] = {}
         self.late: set[asyncio.Task[object]] = set()
-        self._looking = False
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def hold(self, seconds: float) -> Hold:
         """Give the running task so many seconds for what is inside; then cancel it, which raises DeadlineExceeded there."""
-        if not self._looking:
-            self._looking = True
-            asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look)
-        return Hold(self, seconds)
+        loop = self._loop  # while there is somebody to look at; asking which loop runs is a system call
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
+            loop.call_later(_LOOK_SECONDS, self._look, loop)
+        return Hold(self, seconds, asyncio.current_task(loop))
 
-    def _look(self) -> None:
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         now = time.monotonic()
         for task, until in self.until.items():
             if until <= now and task not in self.late:
                 self.late.add(task)
                 task.cancel()
-        self._looking = bool(self.until)
-        if self._looking:
-            asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look)
+        if self.until:
+            loop.call_later(_LOOK_SECONDS, self._look, loop)
+        else:
+            self._loop = None
 
 
 class Hold:
     """The time of one request; a context manager."""
 
-    def __init__(self, deadlines: Deadlines, seconds: float) -> None:
-        task = asyncio.current_task()
+    def __init__(self, deadlines: Deadlines, seconds: float, task: asyncio.Task[object] | None) -> None:
         assert task is not None, "a coroutine that runs has a task"
         self._deadlines, self._seconds, self._task = deadlines, seconds, task
 

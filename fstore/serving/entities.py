@@ -8,6 +8,7 @@ are, by the same rules as for lists in Python.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
@@ -71,8 +72,15 @@ def _list_type(values: Sequence[object], name: str) -> str:
 
 def _as_declared(values: Sequence[object], declared: str) -> bool:
     """Whether values that came as JSON stand for those of a declared type in another form."""
+    always, as_text = _other_forms(declared)
+    return always or (as_text and any(isinstance(value, str) for value in values))
+
+
+@lru_cache(maxsize=1024)
+def _other_forms(declared: str) -> tuple[bool, bool]:
+    """Return whether JSON always has another form for values of a type, and whether it may have text."""
     name = parse_type(declared).name
-    return name in _NESTED or (name in _AS_TEXT and any(isinstance(value, str) for value in values))
+    return name in _NESTED, name in _AS_TEXT
 
 
 def by_column(entities: Entities) -> dict[str, list[Any]]:

@@ -21,7 +21,7 @@ import msgspec
 from fstore.errors import FStoreError, RequestInvalid, RequestTooLarge, ServerFailed
 from fstore.serving.deadlines import Deadlines
 from fstore.serving.lifecycle import Lifecycle
-from fstore.serving.media import Form, answer_form, body_form
+from fstore.serving.media import Form, forms
 from fstore.serving.metrics import OTHER, ROUTES, Metrics
 from fstore.serving.problems import PROBLEM_TYPE, encode_problem, retry_after, status_of
 
@@ -117,8 +117,7 @@ class Exchange:
         self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, around: Surroundings, request_id: str
     ) -> Answer:
         try:
-            form = body_form(headers.get(b"content-type", b""))
-            accepted = answer_form(headers.get(b"accept", b""), form)
+            form, accepted = forms(headers.get(b"content-type", b""), headers.get(b"accept", b""))
             with around.deadlines.hold(_seconds(headers, around.limits.seconds)):
                 body = await _body(headers, receive, around.limits.body_bytes) if scope["method"] == "POST" else b""
                 return await self._handle(Received(body=body, body_form=form, answer_form=accepted))

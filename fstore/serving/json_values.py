@@ -36,7 +36,8 @@ Encode: TypeAlias = Callable[[list[object]], list[object]]
 
 Expected = TypeVar("Expected")
 
-_SAFE = 2**53 - 1
+SAFE_INTEGER = 2**53 - 1
+"""The largest integer that every reader of JSON holds exactly."""
 _SHOWN = 40
 _FLOAT_TEXTS = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
@@ -119,9 +120,9 @@ def _nested(type: DataType, wrap: Callable[[Encode], Callable[[object], object]]
 
 def _encode_integers(values: list[object]) -> list[object]:
     present: list[int] = list(filter(None, values))  # type: ignore[arg-type]
-    if not present or (max(present) <= _SAFE and min(present) >= -_SAFE):
+    if not present or (max(present) <= SAFE_INTEGER and min(present) >= -SAFE_INTEGER):
         return values
-    return [str(value) if isinstance(value, int) and abs(value) > _SAFE else value for value in values]
+    return [str(value) if isinstance(value, int) and abs(value) > SAFE_INTEGER else value for value in values]
 
 
 def _encode_floats(values: list[object]) -> list[object]:

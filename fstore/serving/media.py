@@ -22,6 +22,12 @@ class Form(Enum):
 
 
 @lru_cache(maxsize=256)
+def forms(content_type: bytes, accept: bytes) -> tuple[Form, Form]:
+    """Return the forms of a request's body and of its answer. Raises MediaTypeUnsupported and NotAcceptable."""
+    body = body_form(content_type)
+    return body, answer_form(accept, body)
+
+
 def body_form(content_type: bytes) -> Form:
     """Return the form that ``Content-Type`` names; none means JSON. Raises MediaTypeUnsupported."""
     text = content_type.decode("latin-1").partition(";")[0].strip().lower()
@@ -33,7 +39,6 @@ def body_form(content_type: bytes) -> Form:
     raise MediaTypeUnsupported(f"the body is {text!r}; send Content-Type: {JSON_TYPE} or {ARROW_TYPE}")
 
 
-@lru_cache(maxsize=256)
 def answer_form(accept: bytes, body: Form) -> Form:
     """Return the form that ``Accept`` prefers; where it leaves the choice, that of the body. Raises NotAcceptable."""
     wanted = accept.decode("latin-1")

@@ -11,7 +11,7 @@ from fstore.serving.exchange import Answer, Received
 from fstore.serving.inputs import DeclaredInputs
 from fstore.serving.media import Form
 from fstore.serving.online_answers import online_arrow, online_json
-from fstore.serving.requests import OnlineOptions, OnlineRequest, check_rows, count_rows, read_arrow, read_json
+from fstore.serving.requests import OnlineOptions, OnlineRequests, check_rows, count_rows, read_arrow
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,6 +24,7 @@ class OnlineRoute:
 
     def __init__(self, client: AsyncClient, inputs: DeclaredInputs, max_keys: int) -> None:
         self._client, self._inputs, self._max_keys = client, inputs, max_keys
+        self._requests = OnlineRequests()
 
     async def answer(self, received: Received) -> Answer:
         """Answer a request."""
@@ -33,7 +34,7 @@ class OnlineRoute:
                 options.features, table, service=options.service, full_names=options.full_names
             )
             return _answer(response, table, options, received.answer_form)
-        request = read_json(OnlineRequest, received.body)
+        request = self._requests.read(received.body)
         check_rows(count_rows(request.entities), self._max_keys)
         entities = by_column(request.entities)
         values = request.request

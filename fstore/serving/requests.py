@@ -23,6 +23,8 @@ REQUEST_KEY = b"fstore.request"
 Entities: TypeAlias = dict[str, list[Any]] | list[dict[str, Any]]
 """Entities in JSON: lists by column, or an object per entity."""
 
+_MOST_LISTS = 1000
+"""How many lists of features are kept decoded."""
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`")
 
 
@@ -47,6 +49,13 @@ class OnlineRequest(OnlineOptions, frozen=True, kw_only=True):
     entities: Entities
     request: dict[str, list[Any]] | None = None
     types: dict[str, str] = {}
+
+
+class _PlainOnlineRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An online read that asks for nothing but values of features; these as they were sent."""
+
+    features: msgspec.Raw
+    entities: Entities
 
 
 class HistoricalOptions(Asked, frozen=True, kw_only=True):
@@ -91,6 +100,35 @@ def read_json(kind: type[Options], body: bytes) -> Options:
     except RecursionError:
         raise RequestInvalid("the body is nested too deep") from None
     return found
+
+
+class OnlineRequests:
+    """Decodes online reads in JSON; lists of features that came before are not decoded again.
+
+    Callers send the same list again and again, and decoding and comparing its texts takes longer than looking up a row. What
+    is not plain is left to :func:`read_json`, and so are the errors.
+    """
+
+    def __init__(self) -> None:
+        self._decoder = msgspec.json.Decoder(_PlainOnlineRequest)
+        self._lists: dict[bytes, list[str]] = {}
+
+    def read(self, body: bytes) -> OnlineRequest:
+        """Return the request that a JSON body holds. Raises RequestInvalid, which names the field."""
+        try:
+            plain = self._decoder.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return read_json(OnlineRequest, body)
+        text = bytes(plain.features)
+        features = self._lists.get(text)
+        if features is not None:
+            return OnlineRequest(features=features, entities=plain.entities)
+        request = read_json(OnlineRequest, body)
+        if request.features is not None:
+            if len(self._lists) >= _MOST_LISTS:
+                self._lists.clear()
+            self._lists[text] = request.features
+        return request
 
 
 def read_arrow(kind: type[Options], body: bytes, limit: int) -> tuple[Options, pa.Table]:

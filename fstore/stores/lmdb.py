@@ -339,11 +339,16 @@ def _meta_key(what: str, of: OnlineView | str) -> bytes:
     return _META + hashlib.sha256("\0".join((what, *names)).encode()).digest()
 
 
+@lru_cache(maxsize=4096)
+def _number_and_floor_keys(view: OnlineView) -> tuple[bytes, bytes]:
+    return _meta_key("number", view), _meta_key("floor", view)
+
+
 def _view_rows(get: Callable[[bytes], bytes | None], view: OnlineView, keys: Sequence[bytes]) -> ViewRows:
-    number = get(_meta_key("number", view))
-    stored_keys = [] if number is None else _row_keys(number, keys)
-    rows = [get(key) for key in stored_keys] or [None] * len(keys)
-    return ViewRows(floor=decode_floor(get(_meta_key("floor", view))), rows=rows)
+    number_key, floor_key = _number_and_floor_keys(view)
+    number = get(number_key)
+    rows: list[bytes | None] = [None] * len(keys) if number is None else list(map(get, _row_keys(number, keys)))
+    return ViewRows(floor=decode_floor(get(floor_key)), rows=rows)
 
 
 def _ticket(transaction: lmdb.Transaction[bytes], view: OnlineView) -> int:

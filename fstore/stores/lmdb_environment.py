@@ -39,7 +39,8 @@ class Environment:
         self.closed = False
         self.users = 0
         self._inside = self._waiting = 0
-        self._condition = threading.Condition()
+        self._lock = threading.RLock()
+        self._condition = threading.Condition(self._lock)
 
     @contextmanager
     def transaction(self, *, write: bool) -> Iterator[lmdb.Transaction[bytes] | None]:
@@ -65,7 +66,7 @@ class Environment:
 
         The same as :meth:`transaction`, without what only writers need.
         """
-        with self._condition:
+        with self._lock:
             self._inside += 1
         try:
             if self.closed:
@@ -73,7 +74,7 @@ class Environment:
             with self.environment.begin() as transaction:
                 return work(transaction.get)
         finally:
-            with self._condition:
+            with self._lock:
                 self._inside -= 1
                 if self._waiting:
                     self._condition.notify_all()

@@ -255,6 +255,7 @@ def encode_floor(floor: Floor) -> bytes:
 
 
 @lru_cache(maxsize=1024)
+@lru_cache(maxsize=4096)
 def decode_floor(value: bytes | None) -> Floor | None:
     """Return the floor that :func:`encode_floor` wrote."""
     if value is None:

@@ -20,6 +20,7 @@ from fstore.errors import StoreCorrupt
 from fstore.stores.cells import Mask
 from fstore.stores.row_layout import HEADER_BYTES, RowLayout
 from fstore.stores.row_unpacking import RowUnpacker
+from fstore.stores.single_row import SingleRow
 from fstore.types import Column, parse_type
 
 Array: TypeAlias = npt.NDArray[np.generic]
@@ -73,10 +74,15 @@ class RowReader:
         self.nth_text = [nth[int(self.indexes[place])] for place in self.texts]
         own = self.indexes.tolist()
         self.unpacker = RowUnpacker(self.layout, own) if RowUnpacker.reads(self.layout, own) else None
+        self.single = SingleRow(self.layout, own) if SingleRow.reads(self.layout, own) else None
 
     def read(self, rows: list[bytes]) -> RowValues | None:
         """Return the values of rows, decoded when asked for; None unless all of them have this schema."""
         size = self.size
+        if len(rows) == 1:
+            row = rows[0]
+            whole = len(row) >= size if self.layout.variable else len(row) == size
+            return RowValues(self, rows, row[:size]) if whole and row[16:24] in self._schema else None
         lengths = set(map(len, rows))
         if self.layout.variable:
             if lengths and min(lengths) < size:
@@ -153,7 +159,10 @@ class RowValues:
         Numbers have their own dtype, instants ``datetime64[us]`` in UTC, dates ``datetime64[D]``, vectors a column per item;
         the rest are objects. Where null: NaN, NaT or None, and else 0 or False.
         """
-        reader, nulls = self._reader, self.nulls
+        reader = self._reader
+        if reader.single is not None and len(self._rows) == 1:
+            return reader.single.arrays(self._rows[0])
+        nulls = self.nulls
         some_null = _any(nulls)
         found: list[Array] = [nulls] * len(reader.types)
         for numbers, matrix in self._matrices():
