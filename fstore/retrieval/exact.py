@@ -16,7 +16,7 @@ from fstore.engines.engine import ArrowRelation, EventRelation, Query
 from fstore.errors import IncompleteHistory, RetrievalError
 from fstore.interval import MICROSECOND, from_micros, to_micros
 from fstore.plan.steps import AggregateStep
-from fstore.retrieval.point_in_time import EntityTimes, ViewFeatures, ViewReport
+from fstore.retrieval.point_in_time import EntityTimes, ViewFeatures, ViewReport, beyond_the_calendar
 
 if TYPE_CHECKING:
     from fstore.backends import Backends
@@ -27,8 +27,9 @@ def join_exactly(backends: Backends, view: SelectedView, rows: EntityTimes, *, n
     """Join one view of aggregates to entity rows, its windows ending at each row's instant less the view's lag.
 
     A row whose instant less the lag lies before the view's start gets nulls, one after its end what there is at the end; a
-    null key gives nulls. Raises RetrievalError for a view that is no view of aggregates, and IncompleteHistory if ``strict``
-    and an instant is later than ``now``, when not all events can be there. Cost: one scan of the events of all windows.
+    null key gives nulls. Raises RetrievalError for a view that is no view of aggregates, EntityColumnError for an instant
+    at the edge of the calendar and, if ``strict``, what :func:`check_exactly` raises. Cost: one scan of the events of all
+    windows.
     """
     from fstore.plan.instants import compile_instants  # noqa: PLC0415 (brings the SQL parser, which few reads need)
 
@@ -39,27 +40,39 @@ def join_exactly(backends: Backends, view: SelectedView, rows: EntityTimes, *, n
             "instant: only views of aggregates over one source have such windows. Read it in a frame of its own with "
             'accuracy="snapshot".'
         )
+    if strict:
+        check_exactly(view, rows, now=now)
     complete = rows.complete
-    later = complete & (rows.instants > to_micros(now))
-    if strict and later.any():
-        last = from_micros(int(rows.instants[later].max()))
-        raise IncompleteHistory(step.view, [(now, last)], int(later.sum()))
     ends = rows.instants - step.lag // MICROSECOND
     reads = complete & (ends >= to_micros(step.start))
     if step.end is not None:
         ends = np.minimum(ends, to_micros(step.end))
     if reads.any():
         compiled = compile_instants(step, [feature.name for feature in view.features])
-        start = None if compiled.back is None else from_micros(int(ends[reads].min())) - compiled.back
-        source = step.tiles[0].events.source
+        try:
+            start = None if compiled.back is None else from_micros(int(ends[reads].min())) - compiled.back
+            end = from_micros(int(ends[reads].max()))
+        except OverflowError:
+            raise beyond_the_calendar(view, rows.instants) from None
         events = EventRelation(
-            source=source, start=start, end=from_micros(int(ends[reads].max())), columns=compiled.columns,
+            source=step.tiles[0].events.source, start=start, end=end, columns=compiled.columns,
             keys=tuple(key.name for key in step.keys),
         )  # fmt: skip
         found = _read(backends, view, compiled.sql, {"source_events": events, "spine": _spine(rows, ends, reads)})
     else:
         found = pa.table([pa.nulls(len(ends), field.type) for field in view.schema], schema=view.schema)
     return ViewFeatures(table=found, report=_report(view, complete, reads))
+
+
+def check_exactly(view: SelectedView, rows: EntityTimes, *, now: datetime) -> None:
+    """Raise IncompleteHistory if an instant is later than ``now``, when not all events can be there."""
+    later = rows.complete & (rows.instants > to_micros(now))
+    if later.any():
+        try:
+            last = from_micros(int(rows.instants[later].max()))
+        except OverflowError:
+            raise beyond_the_calendar(view, rows.instants) from None
+        raise IncompleteHistory(view.step.view, [(now, last)], int(np.count_nonzero(later)))
 
 
 def _read(backends: Backends, view: SelectedView, sql: str, relations: dict[str, EventRelation | ArrowRelation]) -> pa.Table:

@@ -12,14 +12,13 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import msgspec
-import numpy as np
 import pyarrow as pa
 
 from fstore.errors import ImmatureLabels, IncompleteHistory, RetrievalError
-from fstore.interval import Interval, from_micros, merge_intervals, to_micros
+from fstore.interval import Interval, merge_intervals
 from fstore.retrieval.checksums import FrameChecksums
 from fstore.retrieval.entity_rows import key_columns, time_column
-from fstore.retrieval.exact import join_exactly
+from fstore.retrieval.exact import check_exactly, join_exactly
 from fstore.retrieval.features import SelectedView, Wanted, as_it_was, refuse_taken, select_features
 from fstore.retrieval.on_demand import on_demand_program
 from fstore.retrieval.point_in_time import check_view, join_view
@@ -160,11 +159,7 @@ class FrameReader:
     def _check_view(self, view: SelectedView, rows: EntityTimes) -> None:
         if not self._exactly(view):
             return check_view(self._backends, view, rows, sequence=self.sequence)
-        later = rows.complete & (rows.instants > to_micros(self._now))
-        if later.any():
-            last = from_micros(int(rows.instants[later].max()))
-            raise IncompleteHistory(view.step.view, [(self._now, last)], int(np.count_nonzero(later)))
-        return None
+        return check_exactly(view, rows, now=self._now)
 
 
 def log_sequence(backends: Backends, as_of: int | datetime) -> int:

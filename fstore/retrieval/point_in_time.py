@@ -45,7 +45,7 @@ def join_view(
             return join_snapshots(backends, view, rows, answer, heads, sequence)
         return join_events(backends, view, rows, answer, heads, sequence)
     except OverflowError:
-        raise _beyond_the_calendar(view, rows.instants) from None
+        raise beyond_the_calendar(view, rows.instants) from None
 
 
 def check_view(backends: Backends, view: SelectedView, rows: EntityTimes, *, sequence: int | None) -> None:
@@ -55,7 +55,7 @@ def check_view(backends: Backends, view: SelectedView, rows: EntityTimes, *, seq
     try:
         _answers(backends, view, rows, sequence, strict=True)
     except OverflowError:
-        raise _beyond_the_calendar(view, rows.instants) from None
+        raise beyond_the_calendar(view, rows.instants) from None
 
 
 def _answers(
@@ -70,7 +70,8 @@ def _answers(
     return heads, find_answers(step, grid, rows.instants, counts=rows.complete, strict=strict)
 
 
-def _beyond_the_calendar(view: SelectedView, instants: Micros) -> EntityColumnError:
+def beyond_the_calendar(view: SelectedView, instants: Micros) -> EntityColumnError:
+    """Return the error of instants that are no datetimes, or for which something is read that lies at none."""
     first, last = (np.datetime64(int(instant), "us") for instant in (np.min(instants), np.max(instants)))
     return EntityColumnError(
         f"the entity rows hold instants from {first}Z to {last}Z. Some of them, or what view {view.label!r} reads for them "

@@ -1,0 +1,67 @@
+"""Exact windows at instants that no events can be there for. What they give anywhere else is the oracle's to say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pyarrow as pa
+import pytest
+
+from fstore import Client
+from fstore.errors import EntityColumnError, IncompleteHistory
+from fstore.interval import to_micros
+from tests.projects import SmallProject, utc
+
+DEFINITIONS = """
+    from fstore import Entity, FeatureView, ParquetSource, agg
+
+    user = Entity("user", join_keys={"user_id": "string"})
+    events = ParquetSource("events", path="data/events.parquet", event_time="at")
+
+    class Visits(FeatureView):
+        entity, source, schedule, start = user, events, "@daily", "2026-01-01"
+        n = agg.count().over("7d")
+"""
+LAST = to_micros(datetime.max.replace(tzinfo=UTC))
+TIME = pa.timestamp("us", tz="UTC")
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    project = SmallProject(tmp_path_factory.mktemp("exact"))
+    project.define("visits", DEFINITIONS)
+    rows = [{"user_id": "a", "at": utc(f"2026-01-01T0{hour}:00")} for hour in range(3)]
+    project.write("events", rows, {"user_id": pa.string(), "at": TIME})
+    project.step("visits")
+    with Client(project.backends, clock=lambda: utc("2026-01-05")) as made:
+        yield made
+
+
+@pytest.mark.parametrize("missing", ["error", "allow"])
+@pytest.mark.parametrize("way", ["whole", "streamed"])
+def test_instants_beyond_the_calendar_are_refused(client: Client, missing: str, way: str) -> None:
+    rows = pa.table({"user_id": ["a", "a"], "event_timestamp": pa.array([0, LAST + 1], TIME)})
+    options = {"features": ["visits:n_7d"], "accuracy": "exact", "missing": missing}
+    read = {
+        "whole": lambda: client.get_historical_features(rows, **options),  # type: ignore[arg-type]
+        "streamed": lambda: list(client.scan_historical_features(rows, **options).to_batches()),  # type: ignore[arg-type]
+    }
+    with pytest.raises(EntityColumnError, match=r"from 1970-01-01T00:00:00\.000000Z to 10000-01-01T00:00:00\.000000Z"):
+        read[way]()
+
+
+def test_instants_that_have_not_come_are_refused_and_counted_over_all_parts(client: Client) -> None:
+    rows = {
+        "user_id": ["a", None, "a", "a"],
+        "event_timestamp": [utc("2026-01-05"), utc("2026-02-01"), utc("2026-01-06"), utc("2026-01-07")],
+    }
+    ask = {"features": ["visits:n_7d"], "accuracy": "exact"}
+    with pytest.raises(IncompleteHistory) as whole:
+        client.get_historical_features(rows, **ask)  # type: ignore[arg-type]
+    assert (whole.value.rows, whole.value.ranges) == (2, ((utc("2026-01-05"), utc("2026-01-07")),))
+    with pytest.raises(IncompleteHistory) as parts:
+        next(client.scan_historical_features(rows, **ask, part_rows=1).to_batches())  # type: ignore[arg-type]
+    assert str(parts.value) == str(whole.value)
+    frame = client.get_historical_features(rows, **ask, missing="allow")  # type: ignore[arg-type]
+    assert frame.to_arrow()["n_7d"].to_pylist() == [3, None, 3, 3]
