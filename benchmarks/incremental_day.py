@@ -2,8 +2,9 @@
 
 {count, sum, avg, min, max, last} x {7, 30, 90, 365 days} over 10 million events of 20,000 keys in a year. Ours is a whole
 run, as the command line does it: it looks at the source, makes the tiles of the new day, computes, validates and publishes.
-By hand: one query makes the tiles of the day and keeps them, another merges them with the others into a row per key and
-writes it, with nothing around it. Recomputing reads the events of the longest window and no tiles, by the same compiler.
+By hand: one query makes the tiles of the day and keeps them, another merges all of them per key and segment of time, and the
+segments into a row per key, and writes that, with nothing around it. Recomputing reads the events of the longest window and
+no tiles, by the same compiler.
 
 FSTORE_BENCH_SCALE=0.1 takes a tenth of the keys and events.
 """
@@ -37,7 +38,7 @@ DAY = timedelta(days=1)
 TODAY = Interval(datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC))
 FIRST_EVENT = TODAY.end - 366 * DAY
 WINDOWS = (7, 30, 90, 365)
-FOLDER = BUILD / f"incremental_day_{EVENTS}"
+FOLDER = BUILD / f"incremental_day_{KEYS}_{EVENTS}"
 PROJECT, HAND = FOLDER / "project", FOLDER / "hand"
 SETTINGS = {"threads": 2, "memory_limit": "3300MB", "temp_directory": str(FOLDER / "spill")}
 COPY = f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP_ROWS})"
@@ -117,7 +118,7 @@ def _make_tiles_by_hand() -> None:
 
 
 _TILE = """count(*) AS n, count(amount) AS c, sum(amount) AS s, min(amount) AS low, max(amount) AS high,
-    max(struct_pack(t := event_time, v := place)) FILTER (place IS NOT NULL) AS place"""
+    max(struct_pack(t := event_time, v := place)) FILTER (place IS NOT NULL).v AS place"""
 
 
 def _settings(root: Path) -> Settings:
@@ -164,13 +165,16 @@ def run_hand() -> float:
     blocks = [block for block in _blocks() if not any(block < end < block + COARSE for end in (*ends, TODAY.end))]
     listed = ", ".join(f"TIMESTAMPTZ '{block}'" for block in blocks)
     covered = " OR ".join(f"(tile >= '{block}' AND tile < '{block + COARSE}')" for block in blocks)
+    segment = " + ".join(f"CAST(tile >= TIMESTAMPTZ '{end}' AS INT)" for end in reversed(ends[:-1]))
     columns = ", ".join(
         f"coalesce(sum(n) FILTER ({held}), 0) AS n_{days}d, sum(s) FILTER ({held}) AS total_{days}d, "
         f"sum(s) FILTER ({held}) / sum(c) FILTER ({held}) AS mean_{days}d, min(low) FILTER ({held}) AS low_{days}d, "
-        f"max(high) FILTER ({held}) AS high_{days}d, max(place) FILTER ({held}).v AS place_{days}d"
-        for days in WINDOWS
-        for held in [f"tile >= TIMESTAMPTZ '{TODAY.end - days * DAY}'"]
+        f"max(high) FILTER ({held}) AS high_{days}d, arg_max(place, segment) FILTER ({held}) AS place_{days}d"
+        for days, held in zip(
+            WINDOWS, [f"segment >= {len(WINDOWS) - 1 - number}" for number in range(len(WINDOWS))], strict=True
+        )
     )
+    merged = "sum(n) AS n, sum(c) AS c, sum(s) AS s, min(low) AS low, max(high) AS high, arg_max(place, tile) AS place"
     began = time.perf_counter()
     with _connection() as connection:
         connection.execute(f"""
@@ -181,10 +185,14 @@ def run_hand() -> float:
             COPY (
               SELECT user_id, TIMESTAMPTZ '{TODAY.end}' AS event_timestamp, {columns}
               FROM (
-                SELECT * FROM read_parquet('{HAND}/today.parquet')
-                UNION ALL SELECT * FROM read_parquet('{HAND}/coarse.parquet') WHERE tile IN ({listed})
-                UNION ALL SELECT * FROM read_parquet('{HAND}/fine.parquet')
-                WHERE tile >= TIMESTAMPTZ '{ends[-1]}' AND tile < TIMESTAMPTZ '{TODAY.start}' AND NOT ({covered})
+                SELECT user_id, {segment} AS segment, {merged}
+                FROM (
+                  SELECT * FROM read_parquet('{HAND}/today.parquet')
+                  UNION ALL SELECT * FROM read_parquet('{HAND}/coarse.parquet') WHERE tile IN ({listed})
+                  UNION ALL SELECT * FROM read_parquet('{HAND}/fine.parquet')
+                  WHERE tile >= TIMESTAMPTZ '{ends[-1]}' AND tile < TIMESTAMPTZ '{TODAY.start}' AND NOT ({covered})
+                )
+                GROUP BY user_id, segment
               )
               GROUP BY user_id ORDER BY event_timestamp, user_id
             ) TO '{FOLDER}/hand.parquet' {COPY}""")
