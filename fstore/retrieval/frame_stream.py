@@ -38,7 +38,11 @@ class FrameStream:
     """
 
     def __init__(self, make_reader: Callable[[int | None], FrameReader], spine: Spine, part_rows: int | None = None) -> None:
-        """Read a spine with readers of one request, each made for a sequence (None: the newest)."""
+        """Read a spine with readers of one request, each made for a sequence (None: the newest). Raises RetrievalError."""
+        if part_rows is not None and (type(part_rows) is not int or part_rows < 1):
+            raise RetrievalError(
+                f"part_rows must be a whole number from 1 up, got {part_rows!r}: leave it out for a good one"
+            )
         self._make_reader, self._spine = make_reader, spine
         self._reader = make_reader(None)
         self._reader.refuse_names(spine.schema.names)

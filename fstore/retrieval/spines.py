@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fstore.errors import EntityColumnError
+from fstore.errors import EntityColumnError, RetrievalError
 from fstore.retrieval.entity_rows import EntityRows, read_entity_rows
 
 if TYPE_CHECKING:
     from fstore.backends import Backends
 
-_SELECT = re.compile(r"\s*(SELECT|WITH|FROM|VALUES)\b", re.IGNORECASE)
+_SELECT = re.compile(r"(\s|\(|--[^\n]*\n|/\*.*?\*/)*(SELECT|WITH|FROM|VALUES)(?![\w./\\-])", re.IGNORECASE | re.DOTALL)
+"""How a query begins, perhaps with comments, and no path such as ``values.parquet``."""
+
 _BATCH_ROWS = 65_536
 
 
@@ -33,10 +35,18 @@ class Spine:
         self, schema: pa.Schema, read: Callable[[Sequence[str] | None], Iterator[pa.Table]], close: Callable[[], None]
     ) -> None:
         """Make a spine of its ``schema`` and of what reads some of its columns (None: all) as tables of any size."""
-        self.schema, self._read, self.close = schema, read, close
+        self.schema, self._read, self._close = schema, read, close
+        self._closed = False
+
+    def close(self) -> None:
+        """Delete what was written for it, after which it cannot be read."""
+        self._closed = True
+        self._close()
 
     def parts(self, rows: int, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """Yield tables of ``rows`` rows, the last of fewer; one without rows where there is none at all."""
+        if self._closed:
+            raise RetrievalError("the stream is closed, and what it read is deleted: consume its batches before that")
         held: list[pa.Table] = []
         count, yielded = 0, False
         for piece in self._read(columns):
@@ -120,6 +130,12 @@ def _of_files(path: Path, close: Callable[[], None] = lambda: None) -> Spine:
     except (OSError, pa.ArrowInvalid) as error:
         raise EntityColumnError(f"entity rows cannot be read from {str(path)!r} as Parquet: {error}") from None
     read_entity_rows(schema.empty_table())  # no column twice
+    above = {part for file in files for part in file.relative_to(path).parts[:-1] if "=" in part}
+    if named := [part for part in above if part.partition("=")[0] not in schema.names]:
+        raise EntityColumnError(
+            f"entity rows cannot be read from {str(path)!r} alone: directories such as {min(named)!r} are named by a column "
+            f"that the files do not have. Read them with SQL: \"SELECT * FROM '{path}/**/*.parquet'\""
+        )
 
     def read(columns: Sequence[str] | None) -> Iterator[pa.Table]:
         for file in files:
@@ -133,32 +149,30 @@ def _of_files(path: Path, close: Callable[[], None] = lambda: None) -> Spine:
 
 def _spooled(reader: pa.RecordBatchReader, backends: Backends) -> Spine:
     read_entity_rows(reader.schema.empty_table())
-    directory = _spool_directory(backends)
-    try:
-        with pq.ParquetWriter(_file(directory), reader.schema, compression="lz4") as writer:
+
+    def write(file: Path) -> None:
+        with pq.ParquetWriter(file, reader.schema, compression="lz4") as writer:
             for batch in reader:
                 writer.write_batch(batch)
-        return _of_files(_file(directory), directory.cleanup)
-    except BaseException:
-        directory.cleanup()
-        raise
+
+    return _written(write, backends)
 
 
 def _sunk(rows: object, backends: Backends) -> Spine:
-    directory = _spool_directory(backends)
-    try:
-        rows.sink_parquet(_file(directory), compression="lz4")  # type: ignore[attr-defined]
-        return _of_files(_file(directory), directory.cleanup)
-    except BaseException:
-        directory.cleanup()
-        raise
+    return _written(lambda file: rows.sink_parquet(file, compression="lz4"), backends)  # type: ignore[attr-defined]
 
 
-def _spool_directory(backends: Backends) -> tempfile.TemporaryDirectory[str]:
+def _written(write: Callable[[Path], None], backends: Backends) -> Spine:
+    """Return the spine of a temporary file."""
     parent = Path(backends.settings.spill_dir)
     parent.mkdir(parents=True, exist_ok=True)
-    return tempfile.TemporaryDirectory(prefix="spine-", dir=parent)
-
-
-def _file(directory: tempfile.TemporaryDirectory[str]) -> Path:
-    return Path(directory.name) / "rows.parquet"
+    directory = tempfile.TemporaryDirectory(prefix="spine-", dir=parent)
+    try:
+        file = Path(directory.name) / "rows.parquet"
+        write(file)
+        return _of_files(file, directory.cleanup)
+    except BaseException as error:
+        directory.cleanup()
+        if isinstance(error, pa.ArrowNotImplementedError):
+            raise EntityColumnError(f"a column of the entity rows cannot be kept in a file, leave it out: {error}") from None
+        raise

@@ -146,6 +146,7 @@ def test_entity_rows_may_be_frames_files_sql_and_relations(client: Client, tmp_p
         "path": tmp_path / "labels.parquet",
         "directory": str(folder),
         "sql": f"SELECT * FROM '{tmp_path}/labels.parquet' ORDER BY label",
+        "commented": f"-- labels\n/* of all */ (SELECT * FROM '{tmp_path}/labels.parquet' ORDER BY label)",
         "relation": connection.sql("FROM labels ORDER BY label"),
         "reader": rows.to_reader(9),
         "dicts": rows.to_pylist(),
@@ -158,6 +159,50 @@ def test_entity_rows_may_be_frames_files_sql_and_relations(client: Client, tmp_p
     assert not list(Path(client._backends.settings.spill_dir).glob("spine-*"))
 
 
+def test_a_path_that_begins_like_a_query_is_a_path(client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    expected = client.get_historical_features(spine(8), FEATURES).to_arrow().to_pylist()
+    for name in ("values.parquet", "with-labels.parquet", "from_monday.parquet", "select/labels.parquet"):
+        Path(name).parent.mkdir(exist_ok=True)
+        pq.write_table(spine(8), name)
+        assert client.get_historical_features(name, FEATURES).to_arrow().to_pylist() == expected, name
+
+
+def test_columns_in_the_names_of_directories_are_not_lost_in_silence(client: Client, tmp_path: Path) -> None:
+    rows = spine(20).append_column("part", pa.array(["train", "test"] * 10))
+    pq.write_to_dataset(rows, tmp_path / "labels", partition_cols=["part"])
+    with pytest.raises(EntityColumnError) as raised:
+        client.get_historical_features(tmp_path / "labels", FEATURES)
+    assert str(raised.value) == (
+        f"entity rows cannot be read from '{tmp_path}/labels' alone: directories such as 'part=test' are named by a column that "
+        f"the files do not have. Read them with SQL: \"SELECT * FROM '{tmp_path}/labels/**/*.parquet'\""
+    )
+    found = client.get_historical_features(f"SELECT * FROM '{tmp_path}/labels/**/*.parquet'", FEATURES).to_arrow()
+    assert sorted(found["part"].to_pylist()) == ["test"] * 10 + ["train"] * 10
+    (tmp_path / "kept" / "part=any").mkdir(parents=True)
+    pq.write_table(rows, tmp_path / "kept" / "part=any" / "rows.parquet")  # which has the column itself
+    assert (
+        client.get_historical_features(tmp_path / "kept", FEATURES).to_arrow()["part"].to_pylist() == ["train", "test"] * 10
+    )
+
+
+def test_a_closed_stream_says_so(client: Client) -> None:
+    for rows in (spine(40), spine(40).to_reader(9)):
+        with client.scan_historical_features(rows, FEATURES, part_rows=9) as stream:
+            unread, batches = stream.to_batches(), stream.to_batches()
+            assert next(batches).num_rows == 9
+        for late in (unread, stream.to_batches()):
+            with pytest.raises(RetrievalError, match="the stream is closed, and what it read is deleted"):
+                next(late)
+
+
+@pytest.mark.parametrize("part_rows", [0, -1, 1.5, True, "10"])
+def test_parts_have_at_least_a_row(client: Client, part_rows: object) -> None:
+    with pytest.raises(RetrievalError) as raised:
+        client.scan_historical_features(spine(4), FEATURES, part_rows=part_rows)  # type: ignore[arg-type]
+    assert str(raised.value) == f"part_rows must be a whole number from 1 up, got {part_rows!r}: leave it out for a good one"
+
+
 def test_entity_rows_that_cannot_be_read_say_why(client: Client, tmp_path: Path) -> None:
     with pytest.raises(EntityColumnError, match=r"no \*\.parquet file is below it"):
         client.scan_historical_features(tmp_path, FEATURES)
@@ -165,6 +210,9 @@ def test_entity_rows_that_cannot_be_read_say_why(client: Client, tmp_path: Path)
         client.scan_historical_features(tmp_path / "absent.parquet", FEATURES)
     with pytest.raises(ComputeError, match="the SQL fails"):
         client.get_historical_features("SELECT * FROM absent", FEATURES)
+    with pytest.raises(EntityColumnError, match="a column of the entity rows cannot be kept in a file, leave it out: "):
+        client.scan_historical_features("SELECT 'ann' AS user_id, now() AS event_timestamp, INTERVAL 1 DAY AS i", FEATURES)
+    assert not list(Path(client._backends.settings.spill_dir).glob("spine-*"))
     with pytest.raises(ComputeError, match="must be one SELECT"):
         client.scan_historical_features("WITH a AS (SELECT 1) SELECT * FROM a; DROP TABLE b", FEATURES)
 
