@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fstore.interval import MICROSECOND
 from fstore.plan.changes import Change, Timeline
 from fstore.plan.frames import Frames
 from fstore.plan.parts import raw_column
@@ -80,9 +81,9 @@ FROM counted
         changes: list[Change] = []
         for feature, slide, column in zip(self.features, self.slides, self.columns, strict=True):
             turn, span = f"turn{states.index(slide.name)}", timeline.spans.index(feature.span)
-            apart = f"coalesce(come{span} > gone{span}, true)"
-            changes.append(Change(column, "-1", f"gone{span}", turn, apart))
-            changes.append(Change(column, "1", f"come{span}", turn, apart))
+            changes.append(Change(column, f"CAST(came{span} AS INTEGER)", timeline.enter(feature.span, turn), turn))
+            if feature.span.reach is not None:
+                changes.append(Change(column, f"-CAST(gone{span} AS INTEGER)", timeline.leave(feature.span, turn), turn))
         listed = ", ".join(self.columns)
         return f"""WITH
 {timeline.ctes()},
@@ -95,17 +96,18 @@ JOIN stop USING (position)
 JOIN key USING (k)"""
 
     def _turns(self, number: int, state: str, timeline: Timeline) -> str:
-        """Return the CTE of every sub-key's tiles, each with the one before it: nothing before the first, and after all.
+        """Return the CTE of how many sub-keys come with the tiles of an instant, and go with them, per key and span.
 
-        It says where the older one leaves and where the newer one comes, per span, and has only those that come later.
+        A sub-key comes with a tile whose older one has left the window by then, or that has none; it goes with a tile that
+        leaves before the newer one comes.
         """
-        spans = list(enumerate(timeline.spans))
-        sides = [
-            f"{timeline.leave(span, 'older')} AS gone{n}, {timeline.enter(span, 'newer')} AS come{n}" for n, span in spans
-        ]
-        apart = " OR ".join(f"coalesce(come{n} > gone{n}, true)" for n, _ in spans)
-        return f"""seen{number} AS MATERIALIZED (
-  SELECT k, begins, lag(begins) OVER tiles AS older, lead(begins) OVER tiles IS NULL AS newest
+        counts: list[str] = []
+        for index, span in enumerate(timeline.spans):
+            for column, gap in ((f"came{index}", "since"), (f"gone{index}", "until")):
+                near = f"{gap} <= {span.window // MICROSECOND}" if span.window is not None else f"{gap} IS NOT NULL"
+                counts.append(f"count(*) - count(CASE WHEN {near} THEN 1 END) AS {column}")
+        return f"""seen{number} AS (
+  SELECT k, begins, begins - lag(begins) OVER tiles AS since, lead(begins) OVER tiles - begins AS until
   FROM (
     SELECT k, {TILE_SUB} AS sub, epoch_us({TILE_START}) AS begins FROM {OWN} JOIN key USING ({", ".join(self.keys)})
     WHERE {state} > 0
@@ -113,15 +115,7 @@ JOIN key USING (k)"""
   WINDOW tiles AS (PARTITION BY k, sub ORDER BY begins)
 ),
 turn{number} AS MATERIALIZED (
-  SELECT * FROM (
-    SELECT k, {", ".join(sides)}
-    FROM (
-      SELECT k, older, begins AS newer FROM seen{number}
-      UNION ALL
-      SELECT k, begins, NULL FROM seen{number} WHERE newest
-    ) AS pair
-    LEFT JOIN place AS older ON older.begins = pair.older
-    LEFT JOIN place AS newer ON newer.begins = pair.newer
-  )
-  WHERE {apart}
+  SELECT *
+  FROM (SELECT k, begins, {", ".join(counts)} FROM seen{number} GROUP BY k, begins)
+  LEFT JOIN place USING (begins)
 )"""

@@ -530,8 +530,8 @@ key AS MATERIALIZED (
   SELECT k0, CAST(row_number() OVER () AS UINTEGER) AS k
   FROM (SELECT DISTINCT k0 FROM own)
 ),
-seen0 AS MATERIALIZED (
-  SELECT k, begins, lag(begins) OVER tiles AS older, lead(begins) OVER tiles IS NULL AS newest
+seen0 AS (
+  SELECT k, begins, begins - lag(begins) OVER tiles AS since, lead(begins) OVER tiles - begins AS until
   FROM (
     SELECT k, tile_sub AS sub, epoch_us(tile_start) AS begins FROM own JOIN key USING (k0)
     WHERE t_count_05e9cd502fc65283 > 0
@@ -539,28 +539,20 @@ seen0 AS MATERIALIZED (
   WINDOW tiles AS (PARTITION BY k, sub ORDER BY begins)
 ),
 turn0 AS MATERIALIZED (
-  SELECT * FROM (
-    SELECT k, older.after1 AS gone0, newer.after0 AS come0
-    FROM (
-      SELECT k, older, begins AS newer FROM seen0
-      UNION ALL
-      SELECT k, begins, NULL FROM seen0 WHERE newest
-    ) AS pair
-    LEFT JOIN place AS older ON older.begins = pair.older
-    LEFT JOIN place AS newer ON newer.begins = pair.newer
-  )
-  WHERE coalesce(come0 > gone0, true)
+  SELECT *
+  FROM (SELECT k, begins, count(*) - count(CASE WHEN since <= 2592000000000 THEN 1 END) AS came0, count(*) - count(CASE WHEN until <= 2592000000000 THEN 1 END) AS gone0 FROM seen0 GROUP BY k, begins)
+  LEFT JOIN place USING (begins)
 ),
 change AS (
   SELECT k, position, CAST(sum(c0) AS BIGINT) AS c0
   FROM (
-    SELECT k, gone0 AS position, -1 AS c0
+    SELECT k, turn0.after0 AS position, CAST(came0 AS INTEGER) AS c0
     FROM turn0
-    WHERE coalesce(come0 > gone0, true) AND gone0 < (SELECT count(*) FROM stop)
+    WHERE true AND turn0.after0 < (SELECT count(*) FROM stop)
     UNION ALL
-    SELECT k, come0 AS position, 1 AS c0
+    SELECT k, turn0.after1 AS position, -CAST(gone0 AS INTEGER) AS c0
     FROM turn0
-    WHERE coalesce(come0 > gone0, true) AND come0 < (SELECT count(*) FROM stop)
+    WHERE true AND turn0.after1 < (SELECT count(*) FROM stop)
   )
   GROUP BY k, position
 ),
@@ -712,8 +704,8 @@ key AS MATERIALIZED (
   SELECT k0, CAST(row_number() OVER () AS UINTEGER) AS k
   FROM (SELECT DISTINCT k0 FROM own)
 ),
-seen0 AS MATERIALIZED (
-  SELECT k, begins, lag(begins) OVER tiles AS older, lead(begins) OVER tiles IS NULL AS newest
+seen0 AS (
+  SELECT k, begins, begins - lag(begins) OVER tiles AS since, lead(begins) OVER tiles - begins AS until
   FROM (
     SELECT k, tile_sub AS sub, epoch_us(tile_start) AS begins FROM own JOIN key USING (k0)
     WHERE t_count_0758756d82729071 > 0
@@ -721,36 +713,24 @@ seen0 AS MATERIALIZED (
   WINDOW tiles AS (PARTITION BY k, sub ORDER BY begins)
 ),
 turn0 AS MATERIALIZED (
-  SELECT * FROM (
-    SELECT k, older.after1 AS gone0, newer.after0 AS come0, older.after2 AS gone1, newer.after0 AS come1
-    FROM (
-      SELECT k, older, begins AS newer FROM seen0
-      UNION ALL
-      SELECT k, begins, NULL FROM seen0 WHERE newest
-    ) AS pair
-    LEFT JOIN place AS older ON older.begins = pair.older
-    LEFT JOIN place AS newer ON newer.begins = pair.newer
-  )
-  WHERE coalesce(come0 > gone0, true) OR coalesce(come1 > gone1, true)
+  SELECT *
+  FROM (SELECT k, begins, count(*) - count(CASE WHEN since <= 2592000000000 THEN 1 END) AS came0, count(*) - count(CASE WHEN until <= 2592000000000 THEN 1 END) AS gone0, count(*) - count(CASE WHEN since <= 7776000000000 THEN 1 END) AS came1, count(*) - count(CASE WHEN until <= 7776000000000 THEN 1 END) AS gone1 FROM seen0 GROUP BY k, begins)
+  LEFT JOIN place USING (begins)
 ),
 change AS (
   SELECT k, position, CAST(sum(c0) AS BIGINT) AS c0, CAST(sum(c1) AS BIGINT) AS c1
   FROM (
-    SELECT k, gone0 AS position, -1 AS c0, 0 AS c1
+    SELECT k, turn0.after0 AS position, CAST(came0 AS INTEGER) AS c0, CAST(came1 AS INTEGER) AS c1
     FROM turn0
-    WHERE coalesce(come0 > gone0, true) AND gone0 < (SELECT count(*) FROM stop)
+    WHERE true AND turn0.after0 < (SELECT count(*) FROM stop)
     UNION ALL
-    SELECT k, come0 AS position, 1 AS c0, 0 AS c1
+    SELECT k, turn0.after1 AS position, -CAST(gone0 AS INTEGER) AS c0, 0 AS c1
     FROM turn0
-    WHERE coalesce(come0 > gone0, true) AND come0 < (SELECT count(*) FROM stop)
+    WHERE true AND turn0.after1 < (SELECT count(*) FROM stop)
     UNION ALL
-    SELECT k, gone1 AS position, 0 AS c0, -1 AS c1
+    SELECT k, turn0.after2 AS position, 0 AS c0, -CAST(gone1 AS INTEGER) AS c1
     FROM turn0
-    WHERE coalesce(come1 > gone1, true) AND gone1 < (SELECT count(*) FROM stop)
-    UNION ALL
-    SELECT k, come1 AS position, 0 AS c0, 1 AS c1
-    FROM turn0
-    WHERE coalesce(come1 > gone1, true) AND come1 < (SELECT count(*) FROM stop)
+    WHERE true AND turn0.after2 < (SELECT count(*) FROM stop)
   )
   GROUP BY k, position
 ),
