@@ -1,24 +1,48 @@
 """How many different sub-keys a window holds: exact distinct counts, and the coupons of approximate ones.
 
 A sub-key counts from the interval at which its first tile enters the window until the one at which its last tile leaves;
-while a newer tile enters before the older one leaves nothing changes. So a range costs what appears and disappears, however
-long the windows are, and adds up whole numbers only.
+while a newer tile enters before the older one leaves nothing changes. How many come with the tiles of an instant, and how
+many go with them, is counted per key before it is spread over intervals. So a range costs its tiles once, however many and
+however long the windows are, and adds up whole numbers only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from fstore.interval import MICROSECOND
 from fstore.plan.changes import Change, Timeline
 from fstore.plan.frames import Frames
 from fstore.plan.parts import raw_column
 from fstore.plan.scalar_states import presence
-from fstore.plan.sketches import distinct_estimate_sql
+from fstore.plan.sketches import COUPON_BITS, distinct_estimate_sql
 from fstore.plan.slides import SlideRef
 from fstore.plan.sub_keys import OWN, SubQueries, events_slide, key_columns, numbered_keys
 from fstore.plan.tile_states import TILE_START, TILE_SUB, TileDraft
 from fstore.plan.window_features import WindowFeature
+
+_BITS = 63
+"""The bits of a BIGINT without its sign."""
+
+_INSTANTS = 2**64
+"""How many microseconds there are."""
+
+_INTEGERS = {"int8": 7, "int16": 15, "int32": 31, "uint8": 8, "uint16": 16, "uint32": 32}
+"""The bits of whole numbers without their signs."""
+
+
+class _Order(NamedTuple):
+    """How the tiles of a key are sorted: by sub-key, then by time.
+
+    ``columns`` has ``number``, which counts in units of ``unit`` microseconds. Two numbers of one sub-key are at most
+    ``longest`` apart, those of two sub-keys farther, or in different partitions of ``window``.
+    """
+
+    columns: str
+    window: str
+    unit: int
+    longest: int
 
 
 class DistinctCounts:
@@ -101,21 +125,38 @@ JOIN key USING (k)"""
         A sub-key comes with a tile whose older one has left the window by then, or that has none; it goes with a tile that
         leaves before the newer one comes.
         """
+        order = self._order()
         counts: list[str] = []
         for index, span in enumerate(timeline.spans):
             for column, gap in ((f"came{index}", "since"), (f"gone{index}", "until")):
-                near = f"{gap} <= {span.window // MICROSECOND}" if span.window is not None else f"{gap} IS NOT NULL"
-                counts.append(f"count(*) - count(CASE WHEN {near} THEN 1 END) AS {column}")
+                most = order.longest if span.window is None else min(span.window // MICROSECOND // order.unit, order.longest)
+                counts.append(f"count(*) - count(CASE WHEN {gap} <= {most} THEN 1 END) AS {column}")
         return f"""seen{number} AS (
-  SELECT k, begins, begins - lag(begins) OVER tiles AS since, lead(begins) OVER tiles - begins AS until
+  SELECT k, begins, number - lag(number) OVER tiles AS since, lead(number) OVER tiles - number AS until
   FROM (
-    SELECT k, {TILE_SUB} AS sub, epoch_us({TILE_START}) AS begins FROM {OWN} JOIN key USING ({", ".join(self.keys)})
+    SELECT k, epoch_us({TILE_START}) AS begins, {order.columns} FROM {OWN} JOIN key USING ({", ".join(self.keys)})
     WHERE {state} > 0
   )
-  WINDOW tiles AS (PARTITION BY k, sub ORDER BY begins)
+  WINDOW tiles AS ({order.window})
 ),
 turn{number} AS MATERIALIZED (
   SELECT *
   FROM (SELECT k, begins, {", ".join(counts)} FROM seen{number} GROUP BY k, begins)
   LEFT JOIN place USING (begins)
 )"""
+
+    def _order(self) -> _Order:
+        micros = self.draft.length // MICROSECOND
+        bits = (_INSTANTS // micros).bit_length()
+        if max(_sub_bits(feature) for feature in self.features) + bits + 1 < _BITS:
+            packed = f"CAST({TILE_SUB} AS BIGINT) * {2 ** (bits + 1)} + epoch_us({TILE_START}) // {micros} AS number"
+            return _Order(packed, "PARTITION BY k ORDER BY number", micros, 2**bits)
+        columns = f"{TILE_SUB} AS sub, epoch_us({TILE_START}) AS number"
+        return _Order(columns, "PARTITION BY k, sub ORDER BY number", 1, 2**_BITS - 1)
+
+
+def _sub_bits(feature: WindowFeature) -> int:
+    """Return how many bits a sub-key has, without its sign: more than enough for anything but a short whole number."""
+    if feature.function == "approx_count_distinct":
+        return COUPON_BITS
+    return _INTEGERS.get(feature.argument_type or "", _BITS)

@@ -23,6 +23,9 @@ COUPON_ROWS = 4096
 COUPON_LEVELS = 41
 """How many levels there are; the last one takes all that would lie beyond."""
 
+COUPON_BITS = 18
+"""How many bits a coupon has: 12 for the row, 6 for the level."""
+
 BUCKET_GROWTH = 0.0199
 """The logarithm of the factor by which bounds of buckets grow: the middle is within tanh(0.0199 / 2) < 1 % of a value."""
 

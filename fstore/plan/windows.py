@@ -23,6 +23,7 @@ from fstore.plan.inference import typed
 from fstore.plan.moments import centred_relation, exact_rows
 from fstore.plan.ordered_lists import listed_rows
 from fstore.plan.parts import Part, final_value, raw_column
+from fstore.plan.presence import present_keys
 from fstore.plan.scalar_states import presence, recipe
 from fstore.plan.slides import SlideRef
 from fstore.plan.split_windows import compile_split, split_of
@@ -156,9 +157,10 @@ def _whole_keys(draft: TileDraft, features: Sequence[WindowFeature], every: Sequ
     renamed = [f"{quoted(key)} AS {column}" for column, key in zip(keys, draft.keys, strict=True)]
     columns = [*renamed, TILE_START, EVENT_TIMESTAMP, *(state.name for state in tiles.states)]
     own = f"WITH {_OWN} AS (\n{_select(columns, tiles.relation, nested=False)}\n)\n"
+    many = _finished(frames, frames.range()) if features else present_keys(draft, frames.hull)
     return Part(
         tiles=tiles,
-        range=own + _select(selected, _finished(frames, frames.range())),
+        range=own + _select(selected, many),
         single=own + _select(selected, _finished(frames, frames.single())),
     )
 

@@ -7,6 +7,7 @@ from decimal import Decimal
 from fractions import Fraction
 
 import duckdb
+import msgspec
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -40,7 +41,7 @@ from tests.plan.test_windows import (
 LISTS = ("top_k", "distinct")
 WHERE = {'"i" > 0': lambda e: e["i"] is not None and e["i"] > 0, "\"s\" <> 'a'": lambda e: e["s"] not in (None, "a")}
 BY = {'"s"': lambda e: e["s"], '"b"': lambda e: None if e["b"] is None else str(e["b"]).lower(),
-      '"i" % 3': lambda e: None if e["i"] is None else str(int(math.fmod(e["i"], 3)))}  # fmt: skip
+      '"i" % 3': lambda e: None if e["i"] is None else str((-1) ** (e["i"] < 0) * (abs(e["i"]) % 3))}  # fmt: skip
 MAPPED = ("count", "sum", "avg", "min", "max", "first", "last")
 
 
@@ -207,6 +208,30 @@ def few(times):
 def test_a_range_equals_the_naive_loop(case):
     events, intervals, features = case
     check(compute(from_events(queries(features))[0], events, intervals), naive(events, intervals, features), features)
+
+
+@st.composite
+def far_apart(draw):
+    """Events of few days, with values from both ends of 32 bits."""
+    edge = st.sampled_from([-(2**31), -(2**31) + 1, -1, 0, 1, 2**31 - 2, 2**31 - 1])
+    times = st.builds(lambda days, micros: T0 + days * DAY + micros * MICROSECOND, st.integers(-40, 5), st.integers(0, 1))
+    return [event(at, i=i) for at, i in draw(st.lists(st.tuples(times, st.none() | edge), min_size=1, max_size=30))]
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(far_apart())
+def test_short_integers_are_told_apart_and_their_gaps_are_exact(events):
+    features = [
+        sub("count_distinct", "i", "1d"), sub("count_distinct", "i", "7d"), sub("count_distinct", "i", "30d", offset="2d"),
+        sub("count_distinct", "i", "lifetime"),
+    ]  # fmt: skip
+    short = [
+        msgspec.structs.replace(feature, argument='CAST("i" AS INTEGER)', argument_type="int32") for feature in features
+    ]
+    intervals = daily(8)
+    check(
+        compute(from_events(queries(short, length=DAY))[0], events, intervals), naive(events, intervals, features), features
+    )
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))

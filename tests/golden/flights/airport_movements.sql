@@ -531,12 +531,12 @@ key AS MATERIALIZED (
   FROM (SELECT DISTINCT k0 FROM own)
 ),
 seen0 AS (
-  SELECT k, begins, begins - lag(begins) OVER tiles AS since, lead(begins) OVER tiles - begins AS until
+  SELECT k, begins, number - lag(number) OVER tiles AS since, lead(number) OVER tiles - number AS until
   FROM (
-    SELECT k, tile_sub AS sub, epoch_us(tile_start) AS begins FROM own JOIN key USING (k0)
+    SELECT k, epoch_us(tile_start) AS begins, tile_sub AS sub, epoch_us(tile_start) AS number FROM own JOIN key USING (k0)
     WHERE t_count_05e9cd502fc65283 > 0
   )
-  WINDOW tiles AS (PARTITION BY k, sub ORDER BY begins)
+  WINDOW tiles AS (PARTITION BY k, sub ORDER BY number)
 ),
 turn0 AS MATERIALIZED (
   SELECT *
@@ -705,16 +705,16 @@ key AS MATERIALIZED (
   FROM (SELECT DISTINCT k0 FROM own)
 ),
 seen0 AS (
-  SELECT k, begins, begins - lag(begins) OVER tiles AS since, lead(begins) OVER tiles - begins AS until
+  SELECT k, begins, number - lag(number) OVER tiles AS since, lead(number) OVER tiles - number AS until
   FROM (
-    SELECT k, tile_sub AS sub, epoch_us(tile_start) AS begins FROM own JOIN key USING (k0)
+    SELECT k, epoch_us(tile_start) AS begins, CAST(tile_sub AS BIGINT) * 536870912 + epoch_us(tile_start) // 86400000000 AS number FROM own JOIN key USING (k0)
     WHERE t_count_0758756d82729071 > 0
   )
-  WINDOW tiles AS (PARTITION BY k, sub ORDER BY begins)
+  WINDOW tiles AS (PARTITION BY k ORDER BY number)
 ),
 turn0 AS MATERIALIZED (
   SELECT *
-  FROM (SELECT k, begins, count(*) - count(CASE WHEN since <= 2592000000000 THEN 1 END) AS came0, count(*) - count(CASE WHEN until <= 2592000000000 THEN 1 END) AS gone0, count(*) - count(CASE WHEN since <= 7776000000000 THEN 1 END) AS came1, count(*) - count(CASE WHEN until <= 7776000000000 THEN 1 END) AS gone1 FROM seen0 GROUP BY k, begins)
+  FROM (SELECT k, begins, count(*) - count(CASE WHEN since <= 30 THEN 1 END) AS came0, count(*) - count(CASE WHEN until <= 30 THEN 1 END) AS gone0, count(*) - count(CASE WHEN since <= 90 THEN 1 END) AS came1, count(*) - count(CASE WHEN until <= 90 THEN 1 END) AS gone1 FROM seen0 GROUP BY k, begins)
   LEFT JOIN place USING (begins)
 ),
 change AS (
