@@ -55,14 +55,13 @@ def decayed_slides(draft: TileDraft, feature: WindowFeature, condition: str) -> 
     end, first = "epoch_us(event_timestamp)", "first_end"
     number = _block_of(end, first, block)
     weighed = f"{state.name} * pow(2.0, ({end} - {first} - {number} * {block}) / {half_life}.0)"
-    oldest, newest = _block_of(f"({{since}} + {length})", "{first}", block), _block_of("{until}", "{first}", block)
     slides = tuple(
         Slide(
             name=f"{state.name}_{name}",
             tile=state,
             merge=f"sum({weighed} * CASE WHEN {number} % 2 = {parity} THEN 1 END){{filter}}",
             over=f"sum({state.name}_{name}) {{over}}",
-            where=f"{newest} % 2 = 1 OR {oldest} % 2 = 1" if parity else "",
+            where=f"{{until}} > {{first}} + {block}" if parity else "",
             weight=_weight_at_end(offset, half_life, block, parity),
         )
         for parity, name in enumerate(("even", "odd"))
@@ -80,8 +79,8 @@ def _block_of(instant: str, first: str, block: int) -> str:
 
 def _weight_at_end(offset: int, half_life: int, block: int, parity: int) -> str:
     """Return how much the sum over blocks of a parity weighs at an interval's end: the newest such block counts."""
-    newest = _block_of(f"({{end}} - {offset})", "{first}", block)
-    number = f"({newest} - {newest} % 2)" if parity == 0 else f"({newest} - 1 + {newest} % 2)"
+    newest = _block_of(f"({{end}} - {offset})" if offset else "{end}", "{first}", block)
+    number = f"{newest} // 2 * 2" if parity == 0 else f"(({newest} + 1) // 2 * 2 - 1)"
     return f"pow(2.0, -({{end}} - {{first}} - {number} * {block}) / {half_life}.0)"
 
 

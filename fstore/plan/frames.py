@@ -242,12 +242,10 @@ def within(span: Span) -> str:
 
 
 def _where(slide: Slide, span: Span) -> str:
-    """Return the condition, on ``interval_end``, that a slide has any value over a span; nothing where it is not known."""
+    """Return the condition, on ``interval_end``, that a slide may have a value over a span; nothing if always."""
     if not slide.where or span.reach is None:
         return ""
-    end = "epoch_us(interval_end)"
-    since, until = f"({_earlier(end, span.reach)})", f"({_earlier(end, span.offset)})"
-    return slide.where.format(since=since, until=until, first="first_end")
+    return slide.where.format(until=_earlier("epoch_us(interval_end)", span.offset), first="first_end")
 
 
 def _earlier(instant: str, distance: timedelta) -> str:

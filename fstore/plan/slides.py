@@ -19,8 +19,8 @@ class Slide(msgspec.Struct, frozen=True, kw_only=True):
     ``merge`` is SQL that merges rows of tiles; ``{filter}`` in it, after an aggregate, is the place of a FILTER. ``over``
     merges segments within a window: in it ``{over}`` is the place of an OVER, and the column is called ``name``. ``joined``
     merges segments, numbered by ``segment``, in a group: in it ``{over}`` is the place of a FILTER (empty: as ``over``).
-    ``where`` is the condition, on ``{since}`` and ``{until}`` in microseconds, that a window can hold any value (empty:
-    always); slides that can nowhere cost nothing. ``weight`` is what the merged value is multiplied by at an interval's end
+    ``where`` is the condition, on its end ``{until}`` in microseconds, that a window can hold any value (empty: always);
+    slides that can nowhere cost nothing. ``weight`` is what the merged value is multiplied by at an interval's end
     ``{end}``, in microseconds. All three may depend on the end of the first interval: the column ``first_end`` in ``merge``,
     ``{first}`` in the others; only those with a weight have it. ``counter`` says that values are counts, several of which
     may be added up at once; ``centred`` that merging reads the column of a centre; ``ends_alike`` that a longer window that

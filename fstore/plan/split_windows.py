@@ -35,6 +35,11 @@ def split_of(feature: WindowFeature) -> str | None:
             return None
 
 
+def split_is_known(feature: WindowFeature) -> str:
+    """Return the condition that the SQL scalar which splits a feature's tiles is not null: what it is made of is not."""
+    return f"({feature.argument if feature.by is None else feature.by}) IS NOT NULL"
+
+
 def compile_split(features: Sequence[WindowFeature], draft: TileDraft, relation: str) -> Part:
     """Compile the features that share a split."""
     distinct = [feature for feature in features if feature.function in ("count_distinct", "approx_count_distinct")]

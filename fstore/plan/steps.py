@@ -202,8 +202,9 @@ class TileSet(msgspec.Struct, frozen=True, kw_only=True):
 
     Tile ``n`` covers ``[n * length, (n + 1) * length)`` since 1970 in UTC. ``edges`` are the distances before an interval's
     end at which a window begins or ends: each is an edge of tiles. ``sub`` is a SQL scalar over the source's columns
-    ``sub_columns`` by which the events of a key are split, null ones being left out (None: not split). ``coarse`` is the
-    length of a second level that is merged from the first, None where windows are short. ``back`` is how long before an
+    ``sub_columns`` by which the events of a key are split, null ones being left out (None: not split); ``sub_known`` is the
+    condition that it is not null, in terms that take less time than the scalar. ``coarse`` is the length of a second level
+    that is merged from the first, None where windows are short. ``back`` is how long before an
     interval's end its oldest tile begins, None for as long as there are events. ``identity`` says what source, keys and
     sub-key are.
     """
@@ -219,6 +220,7 @@ class TileSet(msgspec.Struct, frozen=True, kw_only=True):
     identity: str
     sub: str | None = None
     sub_columns: tuple[str, ...] = ()
+    sub_known: str = ""
 
     @property
     def group(self) -> str:

@@ -17,10 +17,10 @@ from fstore.plan.steps import EVENT_TIMESTAMP, TileSet, TileState, tile_dataset
 from fstore.plan.tile_states import TILE_START, TILE_SUB, TILE_TO, centre_column
 
 _TILE = "__tile"
-"""Where a tile begins, in microseconds since 1970. Not its number: grouping by small numbers and a hash besides is slow."""
+"""The number of a tile: how many tiles of its length lie between 1970 and its beginning."""
 
 _EARLY = 2**62
-"""Microseconds before 1970 at which no event happens: counted from there, no remainder is negative."""
+"""Microseconds before 1970 at which no event happens: counted from there, division rounds all instants alike."""
 
 
 def coarse_tiles(tiles: TileSet) -> TileSet:
@@ -45,7 +45,7 @@ def make_tiles_sql(tiles: TileSet) -> str:
     where = ""
     if tiles.sub is not None:
         groups.append(f"{tiles.sub} AS {TILE_SUB}")
-        where = f"\nWHERE ({tiles.sub}) IS NOT NULL"
+        where = f"\nWHERE {tiles.sub_known}"
     time = f"epoch_us({quoted(_event_time(tiles))})"
     events = f"(SELECT *, {_tile_of(time, tiles.length)} FROM events)"
     states = [f"{_cast(state.aggregate, state)} AS {quoted(state.name)}" for state in tiles.states]
@@ -93,8 +93,9 @@ def _event_time(tiles: TileSet) -> str:
 def _tile_of(instant: str, length: timedelta) -> str:
     """Return the columns that say in which tile an instant lies."""
     micros = length // MICROSECOND
-    start = f"{instant} - ({instant} + {_EARLY // micros * micros}) % {micros}"
-    return f"{start} AS {_TILE}, {start} + {micros} AS {TILE_TO}"
+    before = _EARLY // micros
+    number = f"({instant} + {before * micros}) // {micros} - {before}"
+    return f"{number} AS {_TILE}, ({number} + 1) * {micros} AS {TILE_TO}"
 
 
 def _cast(sql: str, state: TileState) -> str:
@@ -111,7 +112,7 @@ def _shown(tiles: TileSet, relation: str, states: Sequence[str]) -> str:
     columns = [f"{column} AS {quoted(key)}" for column, key in _keys(tiles).items()]
     columns += [TILE_SUB] if tiles.sub is not None else []
     micros = tiles.length // MICROSECOND
-    start, end = f"make_timestamptz({_TILE})", f"make_timestamptz({_TILE} + {micros})"
+    start, end = f"make_timestamptz({_TILE} * {micros})", f"make_timestamptz(({_TILE} + 1) * {micros})"
     columns += [f"{start} AS {TILE_START}", f"{end} AS {EVENT_TIMESTAMP}", *states]
     return f"SELECT\n  {_list(columns)}\nFROM {relation}"
 

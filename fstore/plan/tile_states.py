@@ -39,8 +39,8 @@ def centre_column(state: str) -> str:
 class TileDraft(msgspec.Struct, frozen=True, kw_only=True):
     """What the tiles of a set have in common, while their states are being collected.
 
-    ``split`` is the SQL scalar by which the events of a key are split, which reads ``split_columns``. ``read`` are the keys
-    and the time as the source spells them, where that differs.
+    ``split`` is the SQL scalar by which the events of a key are split, which reads ``split_columns``; ``split_known`` is the
+    condition that it is not null. ``read`` are the keys and the time as the source spells them, where that differs.
     """
 
     source: Source
@@ -50,6 +50,7 @@ class TileDraft(msgspec.Struct, frozen=True, kw_only=True):
     coarse: timedelta | None = None
     split: str | None = None
     split_columns: tuple[str, ...] = ()
+    split_known: str = ""
     read: tuple[str, ...] = ()
 
     @property
@@ -112,4 +113,5 @@ class TileDraft(msgspec.Struct, frozen=True, kw_only=True):
             identity=self.identity,
             sub=self.split,
             sub_columns=self.split_columns,
+            sub_known=self.split_known,
         )

@@ -26,7 +26,7 @@ from fstore.plan.parts import Part, final_value, raw_column
 from fstore.plan.presence import present_keys
 from fstore.plan.scalar_states import presence, recipe
 from fstore.plan.slides import SlideRef
-from fstore.plan.split_windows import compile_split, split_of
+from fstore.plan.split_windows import compile_split, split_is_known, split_of
 from fstore.plan.sql import quoted
 from fstore.plan.steps import EVENT_TIMESTAMP, EventInput, TileSet
 from fstore.plan.tile_grid import coarse_length, tile_length
@@ -67,7 +67,9 @@ def compile_windows(
     for split in dict.fromkeys(split for split in splits.values() if split is not None):
         mine = [feature for feature in features if splits[feature.name] == split]
         split_columns = tuple(dict.fromkeys(column for feature in mine for column in feature.columns))
-        of_split = msgspec.structs.replace(draft, split=split, split_columns=split_columns)
+        of_split = msgspec.structs.replace(
+            draft, split=split, split_columns=split_columns, split_known=split_is_known(mine[0])
+        )
         parts.append(compile_split(mine, of_split, f"tiles{len(parts)}"))
 
     def joined(queries: Sequence[str]) -> str:

@@ -271,8 +271,8 @@ FROM (SELECT CAST(NULL AS DOUBLE) AS "hours_between_7d", CAST(NULL AS DOUBLE) AS
 -- making tiles0
 SELECT
   __k0 AS "tailnum",
-  make_timestamptz(__tile) AS tile_start,
-  make_timestamptz(__tile + 86400000000) AS event_timestamp,
+  make_timestamptz(__tile * 86400000000) AS tile_start,
+  make_timestamptz((__tile + 1) * 86400000000) AS event_timestamp,
   "t_count_8adebbcf410f62f7",
   "t_sum_9024fcd4f65e3dfe",
   "t_count_ebbb01c02c14eca2",
@@ -285,7 +285,7 @@ SELECT
   CAST(sum("hours") AS DOUBLE) AS "t_sum_9024fcd4f65e3dfe",
   CAST(count("hours") AS BIGINT) AS "t_count_ebbb01c02c14eca2",
   CAST(max("hours") AS DOUBLE) AS "t_max_6507b7e48634627d"
-FROM (SELECT *, epoch_us("recorded_at") - (epoch_us("recorded_at") + 4611685968000000000) % 86400000000 AS __tile, epoch_us("recorded_at") - (epoch_us("recorded_at") + 4611685968000000000) % 86400000000 + 86400000000 AS __tile_to FROM events)
+FROM (SELECT *, (epoch_us("recorded_at") + 4611685968000000000) // 86400000000 - 53375995 AS __tile, ((epoch_us("recorded_at") + 4611685968000000000) // 86400000000 - 53375995 + 1) * 86400000000 AS __tile_to FROM events)
 GROUP BY 1, 2
 );
 

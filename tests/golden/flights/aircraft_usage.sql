@@ -334,8 +334,8 @@ FROM (SELECT CAST(0 AS BIGINT) AS "flights_1d", CAST(0 AS BIGINT) AS "flights_7d
 -- making tiles0
 SELECT
   __k0 AS "tailnum",
-  make_timestamptz(__tile) AS tile_start,
-  make_timestamptz(__tile + 86400000000) AS event_timestamp,
+  make_timestamptz(__tile * 86400000000) AS tile_start,
+  make_timestamptz((__tile + 1) * 86400000000) AS event_timestamp,
   "t_count_2005a4f663747d70",
   "t_sum_7264e405a4f234a9",
   "t_sum_2abb5345512f2654",
@@ -352,7 +352,7 @@ SELECT
   CAST(sum("arr_delay") AS DOUBLE) AS "t_sum_945198260466d26b",
   CAST(count("arr_delay") AS BIGINT) AS "t_count_eafc6171ecae5b9b",
   CAST(struct_extract(max(struct_pack("at" := epoch_us("recorded_at"), v := ("dest"))) FILTER (("dest") IS NOT NULL), 'v') AS VARCHAR) AS "t_last_30944939aea0a8b4"
-FROM (SELECT *, epoch_us("recorded_at") - (epoch_us("recorded_at") + 4611685968000000000) % 86400000000 AS __tile, epoch_us("recorded_at") - (epoch_us("recorded_at") + 4611685968000000000) % 86400000000 + 86400000000 AS __tile_to FROM events)
+FROM (SELECT *, (epoch_us("recorded_at") + 4611685968000000000) // 86400000000 - 53375995 AS __tile, ((epoch_us("recorded_at") + 4611685968000000000) // 86400000000 - 53375995 + 1) * 86400000000 AS __tile_to FROM events)
 GROUP BY 1, 2
 );
 

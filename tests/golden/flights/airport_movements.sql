@@ -230,7 +230,7 @@ bound AS (
     coalesce(CAST(before3 AS BIGINT), 0) + 1 AS until3,
     coalesce(CAST(before4 AS BIGINT), 0) AS first3,
     coalesce(CAST(before2 AS BIGINT), 0) AS first4,
-    coalesce(CASE WHEN greatest(0, ((epoch_us(interval_end)) - first_end - 1) // 21600000000000) % 2 = 1 OR greatest(0, (((epoch_us(interval_end) - 604800000000) + 86400000000) - first_end - 1) // 21600000000000) % 2 = 1 THEN CAST(before2 AS BIGINT) END, 0) AS first5
+    coalesce(CASE WHEN epoch_us(interval_end) > first_end + 21600000000000 THEN CAST(before2 AS BIGINT) END, 0) AS first5
   FROM boundary
   LEFT JOIN frame USING (position)
 ),
@@ -291,7 +291,7 @@ SELECT
   (packed_t_last_k_915cae88ca11a85f_len_w1 >> 42) & 4398046511103 AS s16
 FROM windowed
 LEFT JOIN seldom USING (k, position)
-JOIN (SELECT *, pow(2.0, -(epoch_us(interval_end) - first_end - (greatest(0, ((epoch_us(interval_end) - 0) - first_end - 1) // 21600000000000) - greatest(0, ((epoch_us(interval_end) - 0) - first_end - 1) // 21600000000000) % 2) * 21600000000000) / 43200000000.0) AS weight0, pow(2.0, -(epoch_us(interval_end) - first_end - (greatest(0, ((epoch_us(interval_end) - 0) - first_end - 1) // 21600000000000) - 1 + greatest(0, ((epoch_us(interval_end) - 0) - first_end - 1) // 21600000000000) % 2) * 21600000000000) / 43200000000.0) AS weight1 FROM frame) AS frame USING (position)
+JOIN (SELECT *, pow(2.0, -(epoch_us(interval_end) - first_end - greatest(0, (epoch_us(interval_end) - first_end - 1) // 21600000000000) // 2 * 2 * 21600000000000) / 43200000000.0) AS weight0, pow(2.0, -(epoch_us(interval_end) - first_end - ((greatest(0, (epoch_us(interval_end) - first_end - 1) // 21600000000000) + 1) // 2 * 2 - 1) * 21600000000000) / 43200000000.0) AS weight1 FROM frame) AS frame USING (position)
 JOIN key USING (k)
 WHERE packed_t_count_25ff0b8485121160_w0 IS NOT NULL
 ),
@@ -951,8 +951,8 @@ SELECT
   s7,
   s8,
   s9,
-  s10 * pow(2.0, -(epoch_us(interval_end) - epoch_us(interval_end) - (greatest(0, ((epoch_us(interval_end) - 0) - epoch_us(interval_end) - 1) // 21600000000000) - greatest(0, ((epoch_us(interval_end) - 0) - epoch_us(interval_end) - 1) // 21600000000000) % 2) * 21600000000000) / 43200000000.0) AS s10,
-  s11 * pow(2.0, -(epoch_us(interval_end) - epoch_us(interval_end) - (greatest(0, ((epoch_us(interval_end) - 0) - epoch_us(interval_end) - 1) // 21600000000000) - 1 + greatest(0, ((epoch_us(interval_end) - 0) - epoch_us(interval_end) - 1) // 21600000000000) % 2) * 21600000000000) / 43200000000.0) AS s11,
+  s10 * pow(2.0, -(epoch_us(interval_end) - epoch_us(interval_end) - greatest(0, (epoch_us(interval_end) - epoch_us(interval_end) - 1) // 21600000000000) // 2 * 2 * 21600000000000) / 43200000000.0) AS s10,
+  s11 * pow(2.0, -(epoch_us(interval_end) - epoch_us(interval_end) - ((greatest(0, (epoch_us(interval_end) - epoch_us(interval_end) - 1) // 21600000000000) + 1) // 2 * 2 - 1) * 21600000000000) / 43200000000.0) AS s11,
   s12,
   s13,
   s14,
@@ -1293,7 +1293,7 @@ SELECT
   CAST(arg_max(("carrier"), create_sort_key(-epoch_us("recorded_at"), 'ASC NULLS FIRST', "flight", 'DESC NULLS FIRST', ("carrier"), 'ASC NULLS FIRST')) AS VARCHAR) AS "t_first_096cbac94d8721e2",
   CAST(CASE WHEN len(list_filter(list_zip(max(epoch_us("recorded_at"), 4) FILTER (("carrier") IS NOT NULL), max(epoch_us("recorded_at"), 4) FILTER (("carrier") IS NOT NULL)[2:], arg_max(("carrier"), epoch_us("recorded_at"), 4) FILTER (("carrier") IS NOT NULL), arg_max(("carrier"), epoch_us("recorded_at"), 4) FILTER (("carrier") IS NOT NULL)[2:]), lambda p, i: p[1] = p[2] AND (i = 3 OR p[3] IS DISTINCT FROM p[4]))) > 0 THEN list_resize(arg_max(("carrier"), epoch_us("recorded_at"), 4) FILTER (("carrier") IS NOT NULL), 4) ELSE arg_max(("carrier"), epoch_us("recorded_at"), 4) FILTER (("carrier") IS NOT NULL)[:3] END AS VARCHAR[]) AS "t_last_k_915cae88ca11a85f",
   CAST(CASE WHEN len(list_filter(list_zip(min(epoch_us("recorded_at"), 4) FILTER (("carrier") IS NOT NULL), min(epoch_us("recorded_at"), 4) FILTER (("carrier") IS NOT NULL)[2:], arg_min(("carrier"), epoch_us("recorded_at"), 4) FILTER (("carrier") IS NOT NULL), arg_min(("carrier"), epoch_us("recorded_at"), 4) FILTER (("carrier") IS NOT NULL)[2:]), lambda p, i: p[1] = p[2] AND (i = 3 OR p[3] IS DISTINCT FROM p[4]))) > 0 THEN list_resize(arg_min(("carrier"), epoch_us("recorded_at"), 4) FILTER (("carrier") IS NOT NULL), 4) ELSE arg_min(("carrier"), epoch_us("recorded_at"), 4) FILTER (("carrier") IS NOT NULL)[:3] END AS VARCHAR[]) AS "t_first_k_f253abe49738bfa8"
-FROM (SELECT *, epoch_us("recorded_at") - (epoch_us("recorded_at") + 4611685968000000000) % 86400000000 AS __tile, epoch_us("recorded_at") - (epoch_us("recorded_at") + 4611685968000000000) % 86400000000 + 86400000000 AS __tile_to FROM events)
+FROM (SELECT *, (epoch_us("recorded_at") + 4611685968000000000) // 86400000000 - 53375995 AS __tile, ((epoch_us("recorded_at") + 4611685968000000000) // 86400000000 - 53375995 + 1) * 86400000000 AS __tile_to FROM events)
 GROUP BY 1, 2
 ),
 again AS (
@@ -1303,15 +1303,15 @@ SELECT
   CAST(struct_update(CAST(skewness(CAST(("arr_delay") AS DOUBLE) - "t_moments_5ff077926e346889".mean) EXPORT_STATE AS STRUCT(n UBIGINT, mean DOUBLE, m2 DOUBLE, m3 DOUBLE, c DOUBLE)), c := any_value("t_moments_5ff077926e346889".mean)) AS STRUCT(n UBIGINT, mean DOUBLE, m2 DOUBLE, m3 DOUBLE, c DOUBLE)) AS "t_moments_5ff077926e346889",
   CAST(arg_max(("carrier"), create_sort_key(epoch_us("recorded_at"), 'ASC NULLS FIRST', "flight", 'ASC NULLS FIRST', ("carrier"), 'ASC NULLS FIRST'), 3) FILTER (("carrier") IS NOT NULL) AS VARCHAR[]) AS "t_last_k_915cae88ca11a85f",
   CAST(arg_max(("carrier"), create_sort_key(-epoch_us("recorded_at"), 'ASC NULLS FIRST', "flight", 'DESC NULLS FIRST', ("carrier"), 'ASC NULLS FIRST'), 3) FILTER (("carrier") IS NOT NULL) AS VARCHAR[]) AS "t_first_k_f253abe49738bfa8"
-FROM (SELECT *, epoch_us("recorded_at") - (epoch_us("recorded_at") + 4611685968000000000) % 86400000000 AS __tile, epoch_us("recorded_at") - (epoch_us("recorded_at") + 4611685968000000000) % 86400000000 + 86400000000 AS __tile_to FROM events) AS e
+FROM (SELECT *, (epoch_us("recorded_at") + 4611685968000000000) // 86400000000 - 53375995 AS __tile, ((epoch_us("recorded_at") + 4611685968000000000) // 86400000000 - 53375995 + 1) * 86400000000 AS __tile_to FROM events) AS e
 JOIN (SELECT __k0, __tile, "t_moments_5ff077926e346889", "t_last_k_915cae88ca11a85f", "t_first_k_f253abe49738bfa8" FROM made WHERE ((coalesce("t_moments_5ff077926e346889".n > 1 AND isfinite("t_moments_5ff077926e346889".n * ("t_moments_5ff077926e346889".mean * "t_moments_5ff077926e346889".mean)) AND "t_moments_5ff077926e346889".n * ("t_moments_5ff077926e346889".mean * "t_moments_5ff077926e346889".mean) > 1e6 * "t_moments_5ff077926e346889".m2, false) AND ("t_moments_5ff077926e346889".m2 <> 0 OR abs("t_moments_5ff077926e346889".mean) >= 1125899906842624.0)) OR (len("t_last_k_915cae88ca11a85f") > 3) OR (len("t_first_k_f253abe49738bfa8") > 3)) IN (SELECT unnest([true]))) AS first
   ON first.__k0 = "airport" AND first.__tile = e.__tile
 GROUP BY 1, 2
 )
 SELECT
   __k0 AS "airport",
-  make_timestamptz(__tile) AS tile_start,
-  make_timestamptz(__tile + 86400000000) AS event_timestamp,
+  make_timestamptz(__tile * 86400000000) AS tile_start,
+  make_timestamptz((__tile + 1) * 86400000000) AS event_timestamp,
   "t_count_25ff0b8485121160",
   "t_count_af37078793172b5b",
   "t_histogram_9ce9f74a98ce4438",
@@ -1327,8 +1327,8 @@ LEFT JOIN again USING (__k0, __tile);
 SELECT
   __k0 AS "airport",
   tile_sub,
-  make_timestamptz(__tile) AS tile_start,
-  make_timestamptz(__tile + 86400000000) AS event_timestamp,
+  make_timestamptz(__tile * 86400000000) AS tile_start,
+  make_timestamptz((__tile + 1) * 86400000000) AS event_timestamp,
   "t_count_8d911ac65ef31849",
   "t_sum_1de4d4d07f217650",
   "t_count_5a9d347b7fea75a3"
@@ -1340,8 +1340,8 @@ SELECT
   CAST(count(*) AS BIGINT) AS "t_count_8d911ac65ef31849",
   CAST(sum("arr_delay") AS DOUBLE) AS "t_sum_1de4d4d07f217650",
   CAST(count("arr_delay") AS BIGINT) AS "t_count_5a9d347b7fea75a3"
-FROM (SELECT *, epoch_us("recorded_at") - (epoch_us("recorded_at") + 4611685968000000000) % 86400000000 AS __tile, epoch_us("recorded_at") - (epoch_us("recorded_at") + 4611685968000000000) % 86400000000 + 86400000000 AS __tile_to FROM events)
-WHERE (CASE WHEN typeof("carrier") IN ('FLOAT', 'DOUBLE') AND CAST(("carrier") AS VARCHAR) IN ('-0.0', '-nan') THEN substr(CAST(("carrier") AS VARCHAR), 2) ELSE CAST(("carrier") AS VARCHAR) END) IS NOT NULL
+FROM (SELECT *, (epoch_us("recorded_at") + 4611685968000000000) // 86400000000 - 53375995 AS __tile, ((epoch_us("recorded_at") + 4611685968000000000) // 86400000000 - 53375995 + 1) * 86400000000 AS __tile_to FROM events)
+WHERE ("carrier") IS NOT NULL
 GROUP BY 1, 2, 3
 );
 
@@ -1349,8 +1349,8 @@ GROUP BY 1, 2, 3
 SELECT
   __k0 AS "airport",
   tile_sub,
-  make_timestamptz(__tile) AS tile_start,
-  make_timestamptz(__tile + 86400000000) AS event_timestamp,
+  make_timestamptz(__tile * 86400000000) AS tile_start,
+  make_timestamptz((__tile + 1) * 86400000000) AS event_timestamp,
   "t_count_05e9cd502fc65283"
 FROM (
 SELECT
@@ -1358,8 +1358,8 @@ SELECT
   ("carrier") AS tile_sub,
   __tile,
   CAST(count(*) AS BIGINT) AS "t_count_05e9cd502fc65283"
-FROM (SELECT *, epoch_us("recorded_at") - (epoch_us("recorded_at") + 4611685968000000000) % 86400000000 AS __tile, epoch_us("recorded_at") - (epoch_us("recorded_at") + 4611685968000000000) % 86400000000 + 86400000000 AS __tile_to FROM events)
-WHERE (("carrier")) IS NOT NULL
+FROM (SELECT *, (epoch_us("recorded_at") + 4611685968000000000) // 86400000000 - 53375995 AS __tile, ((epoch_us("recorded_at") + 4611685968000000000) // 86400000000 - 53375995 + 1) * 86400000000 AS __tile_to FROM events)
+WHERE ("carrier") IS NOT NULL
 GROUP BY 1, 2, 3
 );
 
@@ -1367,8 +1367,8 @@ GROUP BY 1, 2, 3
 SELECT
   __k0 AS "airport",
   tile_sub,
-  make_timestamptz(__tile) AS tile_start,
-  make_timestamptz(__tile + 86400000000) AS event_timestamp,
+  make_timestamptz(__tile * 86400000000) AS tile_start,
+  make_timestamptz((__tile + 1) * 86400000000) AS event_timestamp,
   "t_count_0758756d82729071"
 FROM (
 SELECT
@@ -1376,8 +1376,8 @@ SELECT
   CASE WHEN ("tailnum") IS NOT NULL THEN CAST((CASE WHEN hash('fstore') = 12720049878186315196 THEN hash(CAST(("tailnum") AS VARCHAR)) ELSE CAST('fstore: this version of DuckDB hashes differently' AS UBIGINT) END) & 4095 AS INTEGER) * 64 + 40 - CAST(floor(log2(CAST(((CASE WHEN hash('fstore') = 12720049878186315196 THEN hash(CAST(("tailnum") AS VARCHAR)) ELSE CAST('fstore: this version of DuckDB hashes differently' AS UBIGINT) END) >> 12) & 1099511627775 AS DOUBLE) + 0.5)) AS INTEGER) END AS tile_sub,
   __tile,
   CAST(count(*) AS BIGINT) AS "t_count_0758756d82729071"
-FROM (SELECT *, epoch_us("recorded_at") - (epoch_us("recorded_at") + 4611685968000000000) % 86400000000 AS __tile, epoch_us("recorded_at") - (epoch_us("recorded_at") + 4611685968000000000) % 86400000000 + 86400000000 AS __tile_to FROM events)
-WHERE (CASE WHEN ("tailnum") IS NOT NULL THEN CAST((CASE WHEN hash('fstore') = 12720049878186315196 THEN hash(CAST(("tailnum") AS VARCHAR)) ELSE CAST('fstore: this version of DuckDB hashes differently' AS UBIGINT) END) & 4095 AS INTEGER) * 64 + 40 - CAST(floor(log2(CAST(((CASE WHEN hash('fstore') = 12720049878186315196 THEN hash(CAST(("tailnum") AS VARCHAR)) ELSE CAST('fstore: this version of DuckDB hashes differently' AS UBIGINT) END) >> 12) & 1099511627775 AS DOUBLE) + 0.5)) AS INTEGER) END) IS NOT NULL
+FROM (SELECT *, (epoch_us("recorded_at") + 4611685968000000000) // 86400000000 - 53375995 AS __tile, ((epoch_us("recorded_at") + 4611685968000000000) // 86400000000 - 53375995 + 1) * 86400000000 AS __tile_to FROM events)
+WHERE ("tailnum") IS NOT NULL
 GROUP BY 1, 2, 3
 );
 
@@ -1385,8 +1385,8 @@ GROUP BY 1, 2, 3
 SELECT
   __k0 AS "airport",
   tile_sub,
-  make_timestamptz(__tile) AS tile_start,
-  make_timestamptz(__tile + 86400000000) AS event_timestamp,
+  make_timestamptz(__tile * 86400000000) AS tile_start,
+  make_timestamptz((__tile + 1) * 86400000000) AS event_timestamp,
   "t_count_4b655fec2f016709"
 FROM (
 SELECT
@@ -1394,8 +1394,8 @@ SELECT
   CASE WHEN isnan(CAST(CASE WHEN isnan(("arr_delay")) THEN CAST('NaN' AS DOUBLE) ELSE ("arr_delay") + CAST(0 AS DOUBLE) END AS DOUBLE)) THEN 2000000 WHEN CAST(CASE WHEN isnan(("arr_delay")) THEN CAST('NaN' AS DOUBLE) ELSE ("arr_delay") + CAST(0 AS DOUBLE) END AS DOUBLE) = 0 THEN 0 WHEN isinf(CAST(CASE WHEN isnan(("arr_delay")) THEN CAST('NaN' AS DOUBLE) ELSE ("arr_delay") + CAST(0 AS DOUBLE) END AS DOUBLE)) THEN CAST(sign(CAST(CASE WHEN isnan(("arr_delay")) THEN CAST('NaN' AS DOUBLE) ELSE ("arr_delay") + CAST(0 AS DOUBLE) END AS DOUBLE)) AS INTEGER) * 1000000 ELSE CAST(sign(CAST(CASE WHEN isnan(("arr_delay")) THEN CAST('NaN' AS DOUBLE) ELSE ("arr_delay") + CAST(0 AS DOUBLE) END AS DOUBLE)) AS INTEGER) * (100000 + CAST(ceil(ln(abs(CAST(CASE WHEN isnan(("arr_delay")) THEN CAST('NaN' AS DOUBLE) ELSE ("arr_delay") + CAST(0 AS DOUBLE) END AS DOUBLE))) / 0.0199) AS INTEGER)) END AS tile_sub,
   __tile,
   CAST(count(*) AS BIGINT) AS "t_count_4b655fec2f016709"
-FROM (SELECT *, epoch_us("recorded_at") - (epoch_us("recorded_at") + 4611685968000000000) % 86400000000 AS __tile, epoch_us("recorded_at") - (epoch_us("recorded_at") + 4611685968000000000) % 86400000000 + 86400000000 AS __tile_to FROM events)
-WHERE (CASE WHEN isnan(CAST(CASE WHEN isnan(("arr_delay")) THEN CAST('NaN' AS DOUBLE) ELSE ("arr_delay") + CAST(0 AS DOUBLE) END AS DOUBLE)) THEN 2000000 WHEN CAST(CASE WHEN isnan(("arr_delay")) THEN CAST('NaN' AS DOUBLE) ELSE ("arr_delay") + CAST(0 AS DOUBLE) END AS DOUBLE) = 0 THEN 0 WHEN isinf(CAST(CASE WHEN isnan(("arr_delay")) THEN CAST('NaN' AS DOUBLE) ELSE ("arr_delay") + CAST(0 AS DOUBLE) END AS DOUBLE)) THEN CAST(sign(CAST(CASE WHEN isnan(("arr_delay")) THEN CAST('NaN' AS DOUBLE) ELSE ("arr_delay") + CAST(0 AS DOUBLE) END AS DOUBLE)) AS INTEGER) * 1000000 ELSE CAST(sign(CAST(CASE WHEN isnan(("arr_delay")) THEN CAST('NaN' AS DOUBLE) ELSE ("arr_delay") + CAST(0 AS DOUBLE) END AS DOUBLE)) AS INTEGER) * (100000 + CAST(ceil(ln(abs(CAST(CASE WHEN isnan(("arr_delay")) THEN CAST('NaN' AS DOUBLE) ELSE ("arr_delay") + CAST(0 AS DOUBLE) END AS DOUBLE))) / 0.0199) AS INTEGER)) END) IS NOT NULL
+FROM (SELECT *, (epoch_us("recorded_at") + 4611685968000000000) // 86400000000 - 53375995 AS __tile, ((epoch_us("recorded_at") + 4611685968000000000) // 86400000000 - 53375995 + 1) * 86400000000 AS __tile_to FROM events)
+WHERE ("arr_delay") IS NOT NULL
 GROUP BY 1, 2, 3
 );
 

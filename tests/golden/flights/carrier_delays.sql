@@ -351,8 +351,8 @@ FROM (SELECT CAST(0 AS BIGINT) AS "flights_1d", CAST(0 AS BIGINT) AS "flights_7d
 -- making tiles0
 SELECT
   __k0 AS "carrier",
-  make_timestamptz(__tile) AS tile_start,
-  make_timestamptz(__tile + 86400000000) AS event_timestamp,
+  make_timestamptz(__tile * 86400000000) AS tile_start,
+  make_timestamptz((__tile + 1) * 86400000000) AS event_timestamp,
   "t_count_6f02b1ccd4729a0c",
   "t_count_6a7e16e63463299e",
   "t_sum_167660ffa93bb84b",
@@ -367,7 +367,7 @@ SELECT
   CAST(sum("arr_delay") AS DOUBLE) AS "t_sum_167660ffa93bb84b",
   CAST(count("arr_delay") AS BIGINT) AS "t_count_999923f4c41d9dda",
   CAST(max("arr_delay") AS DOUBLE) AS "t_max_082261a9fbb1d198"
-FROM (SELECT *, epoch_us("recorded_at") - (epoch_us("recorded_at") + 4611685968000000000) % 86400000000 AS __tile, epoch_us("recorded_at") - (epoch_us("recorded_at") + 4611685968000000000) % 86400000000 + 86400000000 AS __tile_to FROM events)
+FROM (SELECT *, (epoch_us("recorded_at") + 4611685968000000000) // 86400000000 - 53375995 AS __tile, ((epoch_us("recorded_at") + 4611685968000000000) // 86400000000 - 53375995 + 1) * 86400000000 AS __tile_to FROM events)
 GROUP BY 1, 2
 );
 

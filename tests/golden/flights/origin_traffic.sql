@@ -303,8 +303,8 @@ FROM (SELECT CAST(0 AS BIGINT) AS "movements_1h", CAST(0 AS BIGINT) AS "movement
 -- making tiles0
 SELECT
   __k0 AS "origin",
-  make_timestamptz(__tile) AS tile_start,
-  make_timestamptz(__tile + 3600000000) AS event_timestamp,
+  make_timestamptz(__tile * 3600000000) AS tile_start,
+  make_timestamptz((__tile + 1) * 3600000000) AS event_timestamp,
   "t_count_4d8c95a1c26ffece",
   "t_sum_0146765f6daf3be1",
   "t_count_84e2f1e3a68076c5",
@@ -317,7 +317,7 @@ SELECT
   CAST(sum("dep_delay") AS DOUBLE) AS "t_sum_0146765f6daf3be1",
   CAST(count("dep_delay") AS BIGINT) AS "t_count_84e2f1e3a68076c5",
   CAST(struct_extract(max(struct_pack("at" := epoch_us("recorded_at"), v := ("dest"))) FILTER (("dest") IS NOT NULL), 'v') AS VARCHAR) AS "t_last_c37bb0979ccd4298"
-FROM (SELECT *, epoch_us("recorded_at") - (epoch_us("recorded_at") + 4611686018400000000) % 3600000000 AS __tile, epoch_us("recorded_at") - (epoch_us("recorded_at") + 4611686018400000000) % 3600000000 + 3600000000 AS __tile_to FROM events)
+FROM (SELECT *, (epoch_us("recorded_at") + 4611686018400000000) // 3600000000 - 1281023894 AS __tile, ((epoch_us("recorded_at") + 4611686018400000000) // 3600000000 - 1281023894 + 1) * 3600000000 AS __tile_to FROM events)
 GROUP BY 1, 2
 );
 

@@ -363,8 +363,8 @@ FROM (SELECT CAST(0 AS BIGINT) AS "flights_1d", CAST(0 AS BIGINT) AS "flights_7d
 SELECT
   __k0 AS "origin",
   __k1 AS "dest",
-  make_timestamptz(__tile) AS tile_start,
-  make_timestamptz(__tile + 86400000000) AS event_timestamp,
+  make_timestamptz(__tile * 86400000000) AS tile_start,
+  make_timestamptz((__tile + 1) * 86400000000) AS event_timestamp,
   "t_count_ff8138ba6db1adf1",
   "t_sum_e1cbe655593f1f76",
   "t_count_a472efedb9d91236",
@@ -382,7 +382,7 @@ SELECT
   CAST(min("arr_delay") AS DOUBLE) AS "t_min_eddd7eb293e1dbfa",
   CAST(max("arr_delay") AS DOUBLE) AS "t_max_21a00544da3635a1",
   CAST(arg_max(("distance"), CAST(epoch_us("recorded_at") AS HUGEINT) * 18446744073709551616 + CAST(("distance") AS BIGINT)) AS BIGINT) AS "t_last_e3ff00abbaef14ea"
-FROM (SELECT *, epoch_us("recorded_at") - (epoch_us("recorded_at") + 4611685968000000000) % 86400000000 AS __tile, epoch_us("recorded_at") - (epoch_us("recorded_at") + 4611685968000000000) % 86400000000 + 86400000000 AS __tile_to FROM events)
+FROM (SELECT *, (epoch_us("recorded_at") + 4611685968000000000) // 86400000000 - 53375995 AS __tile, ((epoch_us("recorded_at") + 4611685968000000000) // 86400000000 - 53375995 + 1) * 86400000000 AS __tile_to FROM events)
 GROUP BY 1, 2, 3
 );
 

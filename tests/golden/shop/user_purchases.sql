@@ -275,8 +275,8 @@ FROM (SELECT CAST(0 AS BIGINT) AS "orders_7d", CAST(0 AS BIGINT) AS "orders_30d"
 -- making tiles0
 SELECT
   __k0 AS "user_id",
-  make_timestamptz(__tile) AS tile_start,
-  make_timestamptz(__tile + 86400000000) AS event_timestamp,
+  make_timestamptz(__tile * 86400000000) AS tile_start,
+  make_timestamptz((__tile + 1) * 86400000000) AS event_timestamp,
   "t_count_61458edc452b6a3f",
   "t_sum_c016e6a9bd1fa520",
   "t_last_f670915713476e0c"
@@ -287,7 +287,7 @@ SELECT
   CAST(count(*) AS BIGINT) AS "t_count_61458edc452b6a3f",
   CAST(sum("amount" * "quantity") AS DECIMAL(38,2)) AS "t_sum_c016e6a9bd1fa520",
   CAST(struct_extract(max(struct_pack("at" := epoch_us("purchased_at"), v := ("category"))) FILTER (("category") IS NOT NULL), 'v') AS VARCHAR) AS "t_last_f670915713476e0c"
-FROM (SELECT *, epoch_us("purchased_at") - (epoch_us("purchased_at") + 4611685968000000000) % 86400000000 AS __tile, epoch_us("purchased_at") - (epoch_us("purchased_at") + 4611685968000000000) % 86400000000 + 86400000000 AS __tile_to FROM events)
+FROM (SELECT *, (epoch_us("purchased_at") + 4611685968000000000) // 86400000000 - 53375995 AS __tile, ((epoch_us("purchased_at") + 4611685968000000000) // 86400000000 - 53375995 + 1) * 86400000000 AS __tile_to FROM events)
 GROUP BY 1, 2
 );
 
