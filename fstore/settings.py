@@ -95,6 +95,15 @@ def find_root(start: Path) -> Path:
     )
 
 
+def check_project_name(name: str, where: str) -> None:
+    """Raise SettingsError unless a text is a project name; ``where`` says what to change."""
+    if not _PROJECT_NAME.fullmatch(name):
+        raise SettingsError(
+            f"{name!r} is not a project name: use lower-case letters, digits and underscores, starting with a letter "
+            f"({where})"
+        )
+
+
 def load_settings(start: Path | None = None, *, environ: Mapping[str, str] | None = None, **overrides: str) -> Settings:
     """Return the settings of the project at ``start`` (default: FSTORE_ROOT, else the working directory).
 
@@ -127,11 +136,7 @@ def load_settings(start: Path | None = None, *, environ: Mapping[str, str] | Non
         settings = msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise SettingsError(f"a setting of the project at {root} is wrong: {error}") from None
-    if not _PROJECT_NAME.fullmatch(settings.project):
-        raise SettingsError(
-            f"{settings.project!r} is not a project name: use lower-case letters, digits and underscores, starting with a "
-            "letter (setting `project`, or FSTORE_PROJECT)"
-        )
+    check_project_name(settings.project, "setting `project`, or FSTORE_PROJECT")
     _check_ranges(settings)
     return msgspec.structs.replace(
         settings,

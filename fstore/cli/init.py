@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import re
+import shlex
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
@@ -19,7 +20,7 @@ from fstore.backends import create_backends
 from fstore.cli.output import console, print_json
 from fstore.cli.project import compile_project
 from fstore.errors import SettingsError
-from fstore.settings import load_settings
+from fstore.settings import check_project_name, load_settings
 
 AIRFLOW_FILES = ("dags/feature_pipelines.py", "dags/feature_problems.py", "plugins/fstore_plugin.py")
 """What Airflow reads of a project: the same in every project, kept as templates beside this module."""
@@ -30,9 +31,10 @@ HISTORY = timedelta(days=45)
 
 
 def init_project(directory: Path, name: str, *, as_json: bool) -> None:
-    """Lay out a project and create its stores. Raises SettingsError when the directory already holds one."""
+    """Lay out a project and create its stores. Raises SettingsError when the directory holds one or cannot hold it."""
     root = directory.resolve()
     project = name or re.sub(r"[^a-z0-9_]+", "_", root.name.lower()).strip("_0123456789") or "features"
+    check_project_name(project, "--project")
     settings_file = root / "pyproject.toml"
     if settings_file.exists() and "[tool.fstore]" in settings_file.read_text(encoding="utf-8"):
         raise SettingsError(f"{root} is an fstore project already ({settings_file} has a [tool.fstore] table)")
@@ -42,15 +44,21 @@ def init_project(directory: Path, name: str, *, as_json: bool) -> None:
     )
     contents = {path: _template(path) for path in AIRFLOW_FILES}
     contents |= {"feature_defs/purchases.py": first_module, ".gitignore": IGNORED}
-    root.mkdir(parents=True, exist_ok=True)
-    written = [path for path, text in contents.items() if _write_new(root / path, text)]
-    with settings_file.open("a", encoding="utf-8") as file:
-        file.write(f'{"" if file.tell() == 0 else chr(10)}[tool.fstore]\nproject = "{project}"\n')
-    written.append("pyproject.toml")
     data = root / "data" / "purchases.parquet"
-    if not data.exists():
-        _write_purchases(data, today)
-        written.append("data/purchases.parquet")
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        written = [path for path, text in contents.items() if _write_new(root / path, text)]
+        if not data.exists():
+            _write_purchases(data, today)
+            written.append("data/purchases.parquet")
+        with settings_file.open("a", encoding="utf-8") as file:  # last: the directory is no project before
+            file.write(f'{"" if file.tell() == 0 else chr(10)}[tool.fstore]\nproject = "{project}"\n')
+        written.append("pyproject.toml")
+    except OSError as error:
+        raise SettingsError(
+            f"a project cannot be laid out in {root}: {error.strerror} ({error.filename}). Name a directory that can be "
+            "written to."
+        ) from None
     settings = load_settings(root)
     with create_backends(settings) as backends:
         checked = compile_project(settings, backends.engine, {})
@@ -64,7 +72,7 @@ def init_project(directory: Path, name: str, *, as_json: bool) -> None:
         console.print(f"  {path}")
     console.print(
         "\nNext:\n"
-        f"  cd {root}\n"
+        f"  cd {shlex.quote(str(root))}\n"
         "  fstore run                                  compute what is due\n"
         "  fstore show user_purchases                  look at it\n"
         "  fstore lineage user_purchases:trend         see where it comes from\n"

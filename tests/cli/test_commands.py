@@ -51,6 +51,18 @@ def test_init_refuses_a_directory_that_is_a_project(shop: Path) -> None:
     assert "is an fstore project already" in fstore("init", cwd=shop, expect=1)
 
 
+def test_init_writes_nothing_where_no_project_can_be(tmp_path: Path) -> None:
+    assert "'a b' is not a project name" in fstore("init", "new", "--project", "a b", cwd=tmp_path, expect=1)
+    assert list(tmp_path.iterdir()) == []
+    file = tmp_path / "file"
+    file.write_text("")
+    said = fstore("init", "file", cwd=tmp_path, expect=1)
+    assert said == (
+        f"error settings_error a project cannot be laid out in {file}: File exists ({file}). Name a directory that can be "
+        "written to.\n"
+    )
+
+
 def test_check_reports_that_there_is_nothing_wrong(shop: Path) -> None:
     assert "1 views with 6 features over 1 sources: no problems." in fstore("check", cwd=shop)
 
