@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from types import FunctionType
 
+from fstore.definitions.aggregation import Aggregation
+from fstore.definitions.expression import Expression, Field
 from fstore.definitions.feature_view import PythonFunction
 from fstore.definitions.frame_annotations import frame_kinds
 from fstore.definitions.function_source import function_source
@@ -27,6 +29,14 @@ def read_function(
 
     The inputs are tables (of a Python view), or ``columns`` (of an on-demand feature).
     """
+    if isinstance(function, Aggregation | Expression | Field):
+        report.add(
+            "computes with one of its own features; expected a function of a definition module. Within the class the "
+            "feature's name hides a function of the same name.",
+            "Rename the function, or write compute = transform(function) above the feature.",
+            at=at,
+        )
+        return None
     if not isinstance(function, FunctionType):
         report.add(
             f"computes with {kind_of(function)}; expected a function of a definition module.",

@@ -80,7 +80,7 @@ def read_column(report: Reporter, what: str, value: object, *, at: Location | No
         return value
     report.add(
         f"has a wrong {what}: {value!r} is not a column name.",
-        "Use letters, digits and underscores, starting with a letter.",
+        "Use ASCII letters, digits and underscores, starting with a letter.",
         at=at,
     )
     return None

@@ -91,8 +91,8 @@ class Wrong(FeatureView):
         "feature 'wrong:d' (+7) binds 'x' to Template.m, a feature of a template (abstract = True). Name a view that inherits "
         "from it.",
         "feature 'wrong:e' (+8) binds 'x' to Orders.as_('9', id='to'), and view 'orders' has no join key 'id', only 'user_id'.",
-        "feature 'wrong:e' (+8) has a wrong alias in Orders.as_('9', id='to'): '9' is not a column name. Use letters, digits and "
-        "underscores, starting with a letter.",
+        "feature 'wrong:e' (+8) has a wrong alias in Orders.as_('9', id='to'): '9' is not a column name. Use ASCII letters, digits "
+        "and underscores, starting with a letter.",
         "feature 'wrong:f' (+9) binds 'x' to Orders.history, which is for inputs of views. Name one of the view's features.",
         "feature 'wrong:g' (+10) binds 'x' to int 7, which is no feature of a view.",
         "feature 'wrong:h' (+11) is a feature(…) in a view without sql or compute, so nothing computes it. Write expr(…) over "
