@@ -142,7 +142,7 @@ def _view_status(backends: Backends, step: Step, now: datetime, pending: Sequenc
         stale=len(stale),
         damaged=len(ledger.damaged(step.view)),
         behind=due.end - newest if due and newest else None,
-        landing_p95=_landing_p95(heads, step),
+        landing_p95=landing_p95(heads, step),
         lag=step.lag,
         online=_online_state(backends, step, heads, pending),
         last_state=history[0].state if history else "",
@@ -174,14 +174,20 @@ def _advice(view: ViewStatus, blocked: Sequence[Interval], unpublished: int, lim
             yield Advice.about(view.view, "unknown", 1, detail=code)
 
 
-def _landing_p95(heads: Sequence[Head], step: Step) -> timedelta | None:
-    """Return the 95th percentile of ``published - end`` over recent single-interval publications; None for backfills."""
-    recent = [
+def landing_p95(heads: Sequence[Head], step: Step) -> timedelta | None:
+    """Return the 95th percentile of ``published - end`` over recent publications of single intervals.
+
+    Backfills do not count: ranges, intervals that had ended before anything of the view was published, and what is more
+    than 30 days behind. None without any other.
+    """
+    begun = min((head.published_at for head in heads), default=None)
+    recent = sorted(
         head.published_at - head.end
         for head in heads[-100:]
-        if len(step.schedule.intervals(head.start, head.end)) == 1 and head.published_at - head.end < timedelta(days=30)
-    ]
-    return sorted(recent)[int(len(recent) * 0.95)] if recent else None
+        if begun is not None and head.end >= begun and head.published_at - head.end < timedelta(days=30)
+        and len(step.schedule.intervals(head.start, head.end)) == 1
+    )  # fmt: skip
+    return recent[int(len(recent) * 0.95)] if recent else None
 
 
 def _online_state(backends: Backends, step: Step, heads: Sequence[Head], pending: Sequence[OutboxEntry]) -> str:
