@@ -17,6 +17,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from fstore.arrow import TIMESTAMP
@@ -187,6 +188,11 @@ class DuckDBEngine:
                 _remove(path)
                 raise engine_error(error, sql=query.sql, views=views.values()) from error
         return Written(rows=int(rows), bytes=Path(path).stat().st_size, schema=pq.read_schema(path))
+
+    def expect(self, directories: Collection[str], filesystem: pafs.FileSystem) -> None:
+        """Say which directories later queries touch; see :meth:`fstore.engines.engine.Engine.expect`."""
+        if isinstance(filesystem, pafs.LocalFileSystem):
+            self._opened().expect([str(Path(directory).resolve()) for directory in directories])
 
     def close(self) -> None:
         """Release memory, threads and spill files; the engine opens again when it is next used."""

@@ -33,6 +33,7 @@ class Session:
         self._guard = threading.Lock()
         self._instance: duckdb.DuckDBPyConnection | None = None
         self._allowed: frozenset[str] = frozenset()
+        self._expected: frozenset[str] = frozenset()
         self._closed = False
         self._spill = SpillDirectory(Path(spill_dir))
 
@@ -41,16 +42,21 @@ class Session:
         """The directory for temporary files that belongs to this session alone."""
         return self._spill.path
 
+    def expect(self, directories: Collection[str]) -> None:
+        """Take note of real directories that will be asked for: the next instance is opened for them, too."""
+        with self._guard:
+            self._expected |= _ended(directories)
+
     def cursor(self, directories: Collection[str] = ()) -> duckdb.DuckDBPyConnection:
         """Return a fresh connection that may read and write files below the given real directories."""
-        wanted = frozenset(directory.rstrip("/") + "/" for directory in directories)
+        wanted = _ended(directories)
         with self._guard:
             if self._closed:
                 raise SettingsError("the engine is closed; open another one")
             if self._instance is None or not all(map(self._allows, wanted)):
-                allowed = wanted if len(self._allowed) > 256 else wanted | self._allowed
+                allowed = wanted | self._expected | (frozenset() if len(self._allowed) > 256 else self._allowed)
                 self._instance = self._open(allowed)
-                self._allowed = allowed
+                self._allowed, self._expected = allowed, frozenset()
             return self._instance.cursor()
 
     def _allows(self, directory: str) -> bool:
@@ -92,6 +98,10 @@ class Session:
         instance.execute("SET enable_external_access = false")
         instance.execute("SET lock_configuration = true")
         return instance
+
+
+def _ended(directories: Collection[str]) -> frozenset[str]:
+    return frozenset(directory.rstrip("/") + "/" for directory in directories)
 
 
 class SpillDirectory:

@@ -205,6 +205,10 @@ class Engine(Protocol):
         """
         ...
 
+    def expect(self, directories: Collection[str], filesystem: pa.fs.FileSystem) -> None:
+        """Say which directories of a file system later queries read or write. Changes nothing but how fast they begin."""
+        ...
+
     def close(self) -> None:
         """Release memory, threads and spill files."""
         ...

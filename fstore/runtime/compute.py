@@ -92,8 +92,9 @@ def compute_attempt(
     )  # fmt: skip
     failpoint("attempt.begun")
     try:
-        tiles = _read_tiles(backends, attempt, known, () if chunk is None else chunk.among)
         directory = backends.offline.attempt_directory(step.view, attempt.generation, attempt.id)
+        backends.engine.expect([backends.offline.full_path(directory)], backends.offline.filesystem)
+        tiles = _read_tiles(backends, attempt, known, () if chunk is None else chunk.among)
         refuse_used_directory(backends, directory, attempt.id)
         backends.offline.prepare_directory(directory)
         files = list(_write_files(backends, attempt, resolved, tiles, progress))

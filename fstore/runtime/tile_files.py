@@ -55,6 +55,18 @@ class TileFiles:
             offline.delete_directory(directory)
         return sum(file.rows for file in files)
 
+    def expect(self, heads: TileHeads, wanted: Mapping[str, Sequence[Interval]]) -> None:
+        """Tell the engine where the files lie that hold the ranges wanted of each data set."""
+        held = {
+            head.attempt
+            for dataset, ranges in wanted.items()
+            for head in heads.heads.get(dataset, ())
+            if clip_ranges([Interval(head.start, head.end)], ranges)
+        }
+        offline = self._backends.offline
+        paths = [offline.full_path(file.path) for attempt in held for file in heads.files.get(attempt, ())]
+        self._backends.engine.expect({path.rpartition("/")[0] for path in paths}, offline.filesystem)
+
     def relation(
         self, tiles: TileSet, states: Sequence[TileState], heads: TileHeads, wanted: Mapping[str, Sequence[Interval]]
     ) -> TilesRelation:

@@ -97,6 +97,7 @@ class TileReader:
             works = [work for tiles, needed in needs for work in self._missing(tiles, needed, heads)]
             if not works:
                 return self._relations(needs, heads, sets, ranges, made_rows)
+            self._files.expect(heads, _wanted(needs))
             for work in works:
                 made_rows += self._make(work)
                 ranges.extend(work.ranges if work.finer is None else ())

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+import pyarrow.fs as pafs
 import pytest
 
 from fstore.definitions.source import ParquetSource
@@ -203,6 +204,18 @@ def test_reader_outlives_a_change_of_directories_and_frees_its_relations(engine:
         assert rows(engine, "SELECT * FROM c", c=dimension("two")) == [("x",)]
         count += sum(batch.num_rows for batch in reader)
     assert count == 300_000
+
+
+def test_an_instance_is_opened_for_the_directories_that_are_expected(engine: DuckDBEngine, tmp_path: Path) -> None:
+    engine.expect([str(tmp_path / "two")], pafs.LocalFileSystem())
+    engine.expect(["bucket/three"], pafs.SubTreeFileSystem(str(tmp_path), pafs.LocalFileSystem()))
+    session = engine._opened()
+    with contextlib.closing(session.cursor([str(tmp_path / "one")])) as connection:
+        connection.execute("CREATE TABLE seen AS SELECT 1 AS n")  # belongs to the instance
+    with contextlib.closing(session.cursor([str(tmp_path / "two")])) as connection:
+        assert connection.execute("FROM seen").fetchall() == [(1,)]
+    with contextlib.closing(session.cursor([str(tmp_path / "three")])) as other, pytest.raises(duckdb.CatalogException):
+        other.execute("FROM seen")
 
 
 def test_threads_share_an_engine(engine: DuckDBEngine) -> None:
