@@ -42,10 +42,12 @@ def baseline(views: int) -> str:
 
 def run_ours(store: Store, views: int, entity_rows: int) -> float:
     """Read a frame; return the seconds, without those of imports and of loading the entity rows."""
-    import fstore.engines.duckdb
     import fstore.registry.registry
-    import fstore.retrieval.exact
-    import fstore.stores.offline  # noqa: F401
+    import fstore.retrieval.historical
+    import fstore.stores.offline
+
+    if store.views[0].kind == "event":  # rows of snapshots are gathered without it
+        import fstore.engines.duckdb  # noqa: F401
 
     rows = spine(entity_rows, store.keys)
     began = time.perf_counter()
@@ -54,6 +56,8 @@ def run_ours(store: Store, views: int, entity_rows: int) -> float:
 
 
 def run_raw(store: Store, views: int, entity_rows: int) -> float:
+    import duckdb  # noqa: F401
+
     rows = spine(entity_rows, store.keys)
     began = time.perf_counter()
     read_sql(store, baseline(views), rows)

@@ -44,6 +44,8 @@ def baseline(plan: str) -> str:
 
 
 def run_plan(store: Store, plan: str, entity_rows: int) -> float:
+    import duckdb  # noqa: F401
+
     rows = spine(entity_rows, store.keys)
     began = time.perf_counter()
     read_sql(store, baseline(plan), rows)

@@ -15,9 +15,8 @@ import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -25,12 +24,14 @@ from benchmarks.harness import BUILD
 from fstore import Client
 from fstore.arrow import rows_hash, schema_id
 from fstore.backends import Backends, create_backends
-from fstore.engines.duckdb import ROW_GROUP_ROWS
 from fstore.interval import Interval, Schedule
 from fstore.plan.steps import Feature, Plan, PlannedEntity, SqlStep
 from fstore.registry.ledger import Verdict
 from fstore.settings import Settings
 from fstore.types import Column, DataFile
+
+if TYPE_CHECKING:
+    import duckdb
 
 SCALE = float(os.environ.get("FSTORE_BENCH_SCALE", "1"))
 MILLION = int(1_000_000 * SCALE)
@@ -39,7 +40,6 @@ START, DAYS = datetime(2025, 1, 1, tzinfo=UTC), 365
 END = START + DAYS * DAY
 YEAR = Schedule("0 0 * * *").intervals(START, END)
 LIMITS: dict[str, str | int] = {"threads": 2, "memory_limit": "4GB"}
-COPY = f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP_ROWS})"
 FAST = Path("/dev/shm")
 """Where stores are made, if there is such a place: a thousand runs sync their files and commits thousands of times."""
 
@@ -102,6 +102,8 @@ def grid(rows: int, *, daily: bool, views: int = 3, features: int = 10) -> Store
 
 
 def connect() -> duckdb.DuckDBPyConnection:
+    import duckdb  # here, so that the memory of who does not use it is measured without it
+
     connection = duckdb.connect(config={**LIMITS, "temp_directory": str(BUILD / "spill")})
     connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
     return connection
@@ -135,7 +137,8 @@ def spine(rows: int, keys: int) -> pa.Table:
                   FROM range({rows}) AS entity_rows(i)
                 ) TO '{path}.tmp' (FORMAT parquet)""")
         Path(f"{path}.tmp").rename(path)
-    return pq.read_table(path)
+    with pq.ParquetFile(path) as file:  # pq.read_table would import pandas into every process that is measured
+        return file.read()
 
 
 # -- publishing -------------------------------------------------------------------------------------------------------
@@ -207,6 +210,9 @@ def _publish(
     run: Sequence[Interval],
     number: int,
 ) -> None:
+    from fstore.engines.duckdb import ROW_GROUP_ROWS
+
+    copy = f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP_ROWS})"
     ledger, offline = backends.registry.ledger, backends.offline
     attempt = ledger.begin(step, run, f"run-{number}")
     directory = offline.attempt_directory(step.view, attempt.generation, attempt.id)
@@ -217,7 +223,7 @@ def _publish(
         within = f"event_timestamp {low} '{part[0].start}' AND event_timestamp {high} '{part[-1].end}'"
         with offline.writing(path) as local:
             ((rows,),) = connection.execute(
-                f"COPY (FROM published WHERE {within} ORDER BY event_timestamp, user_id) TO '{local}' {COPY}"
+                f"COPY (FROM published WHERE {within} ORDER BY event_timestamp, user_id) TO '{local}' {copy}"
             ).fetchall()
             columns = schema_id(pq.read_schema(local))
         files.append(

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fstore.arrays import nulls, raw_values, truths
 from fstore.types import Column, DataType, parse_type
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
@@ -179,7 +180,7 @@ def _values(array: pa.Array) -> _Words:
     words = _valid_values(array)
     if array.null_count:
         words = words if words.flags.writeable else words.copy()
-        words[array.is_null().to_numpy(zero_copy_only=False)] = _NULL
+        words[nulls(array)] = _NULL
     return words
 
 
@@ -189,12 +190,12 @@ def _valid_values(array: pa.Array) -> _Words:
     if pa.types.is_dictionary(kind):
         return _looked_up(_values(array.dictionary), array.indices)
     if pa.types.is_boolean(kind):
-        words: _Words = pc.fill_null(array, False).to_numpy(zero_copy_only=False).astype(np.uint64)
+        words: _Words = truths(array).astype(np.uint64)
         return words
     if pa.types.is_integer(kind):
-        return _plain(array).astype(np.int64, casting="unsafe").view(np.uint64)
+        return raw_values(array).astype(np.int64, casting="unsafe").view(np.uint64)
     if pa.types.is_floating(kind):
-        return _float_words(_plain(array))
+        return _float_words(raw_values(array))
     if pa.types.is_timestamp(kind):
         return _valid_values(array.cast(pa.timestamp("us", tz=kind.tz)).view(pa.int64()))
     if pa.types.is_date(kind):
@@ -207,14 +208,6 @@ def _valid_values(array: pa.Array) -> _Words:
         return _text_words(array)
     encoded = array.dictionary_encode()
     return _looked_up(np.array([_word(_bytes(item)) for item in encoded.dictionary], dtype=np.uint64), encoded.indices)
-
-
-def _plain(array: pa.Array) -> npt.NDArray[np.generic]:
-    """Return numbers as they lie in memory, whatever is there for nulls; the buffer may end anywhere behind them."""
-    buffer, kind = array.buffers()[1], array.type.to_pandas_dtype()
-    if buffer is None:
-        return np.zeros(len(array), dtype=kind)
-    return np.frombuffer(buffer, kind, count=array.offset + len(array))[array.offset :]
 
 
 def _looked_up(words: _Words, indices: pa.Array) -> _Words:

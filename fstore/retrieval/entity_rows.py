@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence, Set
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from fstore.arrays import joined, raw_values
 from fstore.arrow import arrow_type
 from fstore.dataframes import frame_table
 from fstore.errors import EntityColumnError, did_you_mean, listing
@@ -52,7 +53,7 @@ def read_entity_rows(rows: EntityRows) -> pa.Table:
     A pandas index is left out. Raises EntityColumnError for anything that is not a table, or has a column name twice.
     """
     table = _as_table(rows)
-    _refuse_twice(table.column_names)
+    refuse_twice(table.column_names)
     return table
 
 
@@ -154,11 +155,11 @@ def time_column(table: pa.Table, name: str) -> npt.NDArray[np.int64]:
             f"column {name!r} is finer than microseconds, which instants have here. In pandas: "
             f'frame["{name}"].dt.floor("us")'
         ) from None
-    values: npt.NDArray[np.int64] = micros.cast(pa.int64()).to_numpy()
-    return values
+    return cast("npt.NDArray[np.int64]", raw_values(joined(micros.cast(pa.int64()))))
 
 
-def _refuse_twice(names: Sequence[str]) -> None:
+def refuse_twice(names: Sequence[str]) -> None:
+    """Raise EntityColumnError when a name is there more than once."""
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise EntityColumnError(f"the entity rows have column(s) {listing(twice)} more than once; rename or drop one")
 
@@ -173,7 +174,7 @@ def _as_table(rows: object) -> pa.Table:
             raise EntityColumnError(f"entity rows cannot be read from {str(rows)!r} as Parquet: {error}") from None
     try:
         if hasattr(rows, "iloc"):  # pandas allows names twice
-            _refuse_twice([str(name) for name in getattr(rows, "columns", ())])
+            refuse_twice([str(name) for name in getattr(rows, "columns", ())])
         if (table := frame_table(rows)) is not None:
             if hasattr(rows, "iloc"):
                 for index in np.flatnonzero([_has_zone(kind) for kind in table.schema.types]):

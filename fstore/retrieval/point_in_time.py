@@ -1,8 +1,8 @@
 """The point-in-time join: for every entity row, a view's features as they were known at the row's instant.
 
-Snapshot views lie on the grid of their published intervals: the instant names the interval by way of the log, and an
-equi-join on (key, end) fetches the row. Event views need an ASOF join on the row's own time. Both run in the engine over
-exactly the files that the log names, and give one row per entity row, in order.
+Snapshot views lie on the grid of their published intervals: the instant names the interval by way of the log, and the row of
+the key in it is fetched. Event views need an ASOF join on the row's own time. Both read exactly the files that the log
+names, and give one row per entity row, in order.
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ what is lost: deleted, missing or damaged files.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import msgspec
@@ -88,8 +89,15 @@ def read_joined(
     """
     tables = {name: ArrowRelation(table=table) for name, table in relations.items()}
     query = Query(sql=sql, relations={**tables, "published": _relation(backends, published, estimate)})
-    try:
+    with explaining_losses(backends, published):
         return backends.engine.read_table(query)
+
+
+@contextlib.contextmanager
+def explaining_losses(backends: Backends, published: PublishedRows) -> Iterator[None]:
+    """Turn what fails because a file was deleted or damaged into SnapshotExpired or FileDamaged."""
+    try:
+        yield
     except Exception as error:
         view, held = published.view.step.view, published.held
         why = explain_failure(backends.registry, backends.offline, view, held, published.sequence)

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fstore.errors import EntityColumnError, RetrievalError
-from fstore.retrieval.entity_rows import EntityRows, read_entity_rows
+from fstore.retrieval.entity_rows import EntityRows, read_entity_rows, refuse_twice
 
 if TYPE_CHECKING:
     from fstore.backends import Backends
@@ -129,7 +129,7 @@ def _of_files(path: Path, close: Callable[[], None] = lambda: None) -> Spine:
                                         f"than {files[0]}")  # fmt: skip
     except (OSError, pa.ArrowInvalid) as error:
         raise EntityColumnError(f"entity rows cannot be read from {str(path)!r} as Parquet: {error}") from None
-    read_entity_rows(schema.empty_table())  # no column twice
+    refuse_twice(schema.names)
     above = {part for file in files for part in file.relative_to(path).parts[:-1] if "=" in part}
     if named := [part for part in above if part.partition("=")[0] not in schema.names]:
         raise EntityColumnError(
@@ -148,7 +148,7 @@ def _of_files(path: Path, close: Callable[[], None] = lambda: None) -> Spine:
 
 
 def _spooled(reader: pa.RecordBatchReader, backends: Backends) -> Spine:
-    read_entity_rows(reader.schema.empty_table())
+    refuse_twice(reader.schema.names)
 
     def write(file: Path) -> None:
         with pq.ParquetWriter(file, reader.schema, compression="lz4") as writer:

@@ -64,6 +64,7 @@ class Publisher:
 
     def __init__(self, backends: Backends) -> None:
         self.backends = backends
+        self.row_group_rows: int | None = None
         self._runs = itertools.count()
 
     def register(self, *steps: Step, services: Sequence[PlannedService] = ()) -> None:
@@ -80,7 +81,7 @@ class Publisher:
         directory = self.backends.offline.attempt_directory(step.view, attempt.generation, attempt.id)
         path = f"{directory}/part-0.parquet"
         with self.backends.offline.writing(path) as local:
-            pq.write_table(table, local)
+            pq.write_table(table, local, row_group_size=self.row_group_rows)
         span = Interval(min(rows).start, max(rows).end)
         file = DataFile(
             path=path, rows=table.num_rows, bytes=1, start=span.start, end=span.end, schema_id=schema_id(table.schema)

@@ -13,7 +13,7 @@ from fstore.interval import Interval
 from fstore.retrieval.features import select_features
 from fstore.retrieval.history import find_answers, lay_grid, used_heads
 from fstore.retrieval.published_rows import find_published, whole_files
-from fstore.retrieval.snapshot_join import in_order
+from fstore.retrieval.snapshot_hash_join import in_order
 from tests.retrieval.publishing import DAY, HOUR, T0, Publisher, day, make_step
 
 DAYS, USERS = 6, 40

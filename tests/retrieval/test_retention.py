@@ -13,6 +13,8 @@ from fstore import Client
 from fstore.backends import create_backends
 from fstore.errors import FileDamaged, RetrievalError, SnapshotExpired
 from fstore.failpoints import arm, at_hit, disarm, fail
+from fstore.retrieval import snapshot_gather, snapshot_hash_join, snapshot_join
+from fstore.retrieval.snapshot_join import GATHER, HASH_JOIN, SnapshotJoin
 from fstore.runtime.retention import sweep_superseded, verify
 from fstore.settings import Settings
 from tests.retrieval.publishing import DAY, T0, Publisher, day, make_step
@@ -120,20 +122,25 @@ def test_a_sweep_that_is_stopped_goes_on(publisher: Publisher, name: str) -> Non
     assert publisher.backends.registry.retention.undeleted() == []
 
 
+@pytest.mark.parametrize(
+    ("way", "before"),
+    [(GATHER, "cut_pieces"), (GATHER, "find_addresses"), (GATHER, "gathered_column"), (HASH_JOIN, "read_joined")],
+)
 def test_a_reader_that_began_before_the_sweep_is_told_what_happened(
-    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch, way: SnapshotJoin, before: str
 ) -> None:
     first = publish(publisher, 1, 2)
     publish(publisher, 1, 3)
-    engine = publisher.backends.engine
-    reading = engine.read_table
+    module = snapshot_gather if way is GATHER else snapshot_hash_join
+    going_on = getattr(module, before)
 
-    def late(query: object) -> object:
-        monkeypatch.setattr(engine, "read_table", reading)
+    def late(*given: object, **named: object) -> object:
+        monkeypatch.setattr(module, before, going_on)
         sweep_superseded(publisher.backends, later())
-        return reading(query)  # type: ignore[arg-type]
+        return going_on(*given, **named)
 
-    monkeypatch.setattr(engine, "read_table", late)
+    monkeypatch.setattr(snapshot_join, "choose_snapshot_join", lambda rows, filesystem: way)
+    monkeypatch.setattr(module, before, late)
     with pytest.raises(SnapshotExpired):
         read(publisher, first)
 
