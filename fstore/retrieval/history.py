@@ -72,10 +72,18 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def lay_grid(step: Step, heads: Sequence[Head], blocked: Sequence[Interval], until: datetime) -> Grid:
-    """Return the intervals of a view up to ``until``, and any published later."""
-    last = max([until, *(head.end for head in heads)])
+    """Return the intervals of a view up to ``until``, and any published or blocked later.
+
+    Of those after all that, which nothing is known of, one or two stand for any number: instants may lie in the year 9999.
+    """
+    published = [head.end for head in heads]
+    known = max([step.start, *published, *(interval.end for interval in blocked)])
+    last = max(until, known)
     if step.end is not None:
-        last = min(last, max([step.end, *(head.end for head in heads)]))
+        last = min(last, max([step.end, *published]))
+    if last > known:
+        after = step.schedule.ceil(known + MICROSECOND)
+        last = min(last, step.schedule.ceil(after + MICROSECOND))
     first = min([step.start, *(head.start for head in heads)])
     edges = np.array([to_micros(edge) for edge in step.schedule.boundaries(first, last)], dtype=np.int64)
     starts, ends = edges[:-1], edges[1:]
@@ -110,7 +118,9 @@ def find_answers(step: Step, grid: Grid, instants: Micros, *, counts: Mask, stri
         astray = counts & unpublished[ended]
         lost = counts & (unpublished & ~np.append(grid.blocked, False)[needed])[ended]
     if strict and lost.any():
-        raise _incomplete(step, grid, np.unique(needed[ended[lost]]), int(lost.sum()))
+        within = lost & (ended < len(grid.ends))
+        intervals = [_interval(grid, index) for index in np.unique(needed[ended[within]])]
+        raise _incomplete(step, [*intervals, *_intervals_ended(step, visible[lost & ~within])], int(lost.sum()))
     interval = newest[ended]
     expired = np.zeros(len(instants), dtype=np.bool_)
     if step.ttl is not None and len(grid.ends):
@@ -169,6 +179,19 @@ def _newest(among: Mask) -> npt.NDArray[np.intp]:
     return np.concatenate([[-1], np.maximum.accumulate(marked)]) if len(among) else np.array([-1])
 
 
-def _incomplete(step: Step, grid: Grid, lost: npt.NDArray[np.intp], rows: int) -> IncompleteHistory:
-    intervals = [Interval(from_micros(int(grid.starts[index])), from_micros(int(grid.ends[index]))) for index in lost]
-    return IncompleteHistory(step.view, [(merged.start, merged.end) for merged in merge_intervals(intervals)], rows)
+def _interval(grid: Grid, index: int) -> Interval:
+    return Interval(from_micros(int(grid.starts[index])), from_micros(int(grid.ends[index])))
+
+
+def _intervals_ended(step: Step, instants: Micros) -> list[Interval]:
+    """Return the newest interval of a view that has ended by each instant, each once, latest first."""
+    left = np.unique(instants if step.end is None else np.minimum(instants, to_micros(step.end)))
+    found: list[Interval] = []
+    while len(left):
+        found.append(step.schedule.interval_ending_by(from_micros(int(left[-1]))))
+        left = left[left < to_micros(found[-1].end)]
+    return found
+
+
+def _incomplete(step: Step, lost: Sequence[Interval], rows: int) -> IncompleteHistory:
+    return IncompleteHistory(step.view, [(merged.start, merged.end) for merged in merge_intervals(lost)], rows)

@@ -46,7 +46,6 @@ def read(client: Client, step: Step, *micros: int) -> list[object]:
     [
         ("late", (FIRST,), "0001-01-01T00:00:00.000000", "0001-01-01T00:00:00.000000"),
         ("recent", (FIRST, 0), "0001-01-01T00:00:00.000000", "1970-01-01T00:00:00.000000"),
-        ("yearly", (LAST,), "9999-12-31T23:59:59.999999", "9999-12-31T23:59:59.999999"),
         ("plain", (0, LAST + 1), "1970-01-01T00:00:00.000000", "10000-01-01T00:00:00.000000"),
         ("plain", (FIRST - 1, 0), "0000-12-31T23:59:59.999999", "1970-01-01T00:00:00.000000"),
     ],
@@ -61,7 +60,8 @@ def test_instants_that_leave_the_calendar_are_refused(client, view, micros, firs
 
 
 def test_without_lag_and_ttl_the_edges_themselves_are_read(client: Client) -> None:
-    assert read(client, STEPS["plain"], FIRST, LAST) == [None, 7]
+    for view in ("plain", "yearly"):
+        assert read(client, STEPS[view], FIRST, LAST) == [None, 7]
 
 
 @pytest.mark.parametrize(("view", "newest"), [("late", 7), ("late_recent", None)])

@@ -77,6 +77,29 @@ def test_missing_intervals_are_named_together_and_blocked_ones_are_not() -> None
     assert raised.value.rows == 3
 
 
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin"])
+@pytest.mark.parametrize("last", [None, 300])
+def test_instants_far_behind_all_that_is_published_need_no_grid_up_to_them(zone: str, last: int | None) -> None:
+    schedule = Schedule("0 0 * * *", zone)
+    days = schedule.intervals(schedule.floor(T0), T0 + 320 * DAY)
+    step = make_step("v", schedule=schedule, start=days[0].start, end=None if last is None else days[last].end)
+    heads = [Head(start=days[0].start, end=days[1].end, sequence=1, attempt=1, published_at=T0, fingerprint="f")]
+    far = datetime(9999, 12, 1, tzinfo=UTC)
+    for published, blocked, most in (([], [], 2), (heads, [], 4), (heads, [days[6]], 9)):
+        assert len(lay_grid(step, published, blocked, far).ends) <= most
+    for numbers in ([2], [3, 200], [2, 4, 5, 6, 100, 298, 299, 300]):
+        instants = [days[number].end + nudge for number in numbers for nudge in (timedelta(), 5 * HOUR)]
+        with pytest.raises(IncompleteHistory) as raised:
+            snapshots(step, heads, instants, [days[6]])
+        assert raised.value.rows == len([number for number in numbers if number != 6]) * 2
+        named = {number for number, day in enumerate(days) for start, end in raised.value.ranges if start <= day.start < end}
+        assert named == set(numbers) - {6}
+    with pytest.raises(IncompleteHistory) as raised:
+        snapshots(step, heads, [far])
+    wanted = days[last] if last is not None else schedule.interval_ending_by(far)
+    assert raised.value.ranges == ((wanted.start, wanted.end),)
+
+
 def test_only_heads_in_use_are_read_and_cut_to_what_is_used() -> None:
     step = make_step("v")
     heads = [head(0, 4, 1), head(4, 5, 2), head(5, 9, 3)]
