@@ -17,7 +17,7 @@ from fstore.plan.frames import Frames
 from fstore.plan.parts import raw_column
 from fstore.plan.scalar_states import presence, recipe
 from fstore.plan.slides import Slide, SlideRef
-from fstore.plan.sub_keys import OWN, SubQueries, events_slide, key_columns, numbered_keys
+from fstore.plan.sub_keys import BEGINS, OWN, SubQueries, events_slide, key_columns, numbered_keys
 from fstore.plan.tile_states import TILE_SUB, TileDraft
 from fstore.plan.window_features import Span, WindowFeature
 
@@ -82,7 +82,7 @@ class Gathered:
         return _Cells(cte, ["k", "interval_end"], self._key_join())
 
     def _by_changes(self) -> _Cells:
-        timeline = Timeline(OWN, [feature.span for feature in self.features])
+        timeline = Timeline(BEGINS, [feature.span for feature in self.features])
         states = list(dict.fromkeys(ref.slide.name for ref in self.refs.values()))
         sides = [
             f"{timeline.enter(span)} AS come{n}, {timeline.leave(span)} AS gone{n}" for n, span in enumerate(timeline.spans)

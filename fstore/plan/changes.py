@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from fstore.interval import MICROSECOND
-from fstore.plan.tile_states import TILE_START
 from fstore.plan.window_features import Span
 
 
@@ -26,14 +25,14 @@ class Change(NamedTuple):
 
 
 class Timeline:
-    """The intervals in order, and the place of every tile among them.
+    """The intervals in order, and the place of every tile among them; ``tiles`` is a query for when they begin (``begins``).
 
     CTE ``stop`` numbers the intervals from 0 and ``place`` has, for the beginning of each tile (``begins``, in microseconds)
     and each span, the first interval whose window holds the tile and the first later one whose window does not.
     """
 
-    def __init__(self, relation: str, spans: Sequence[Span]) -> None:
-        self.relation, self.spans = relation, list(dict.fromkeys(spans))
+    def __init__(self, tiles: str, spans: Sequence[Span]) -> None:
+        self.tiles, self.spans = tiles, list(dict.fromkeys(spans))
         distances = [distance for span in self.spans for distance in (span.offset, span.reach) if distance is not None]
         self._distances = list(dict.fromkeys(distances))
 
@@ -62,7 +61,7 @@ place AS MATERIALIZED (
   SELECT
     begins,
     (SELECT count(*) FROM stop) AS intervals{after}
-  FROM (SELECT DISTINCT epoch_us({TILE_START}) AS begins FROM {self.relation}){joins}
+  FROM (SELECT DISTINCT begins FROM ({self.tiles})){joins}
 )"""
 
     def held(self, groups: Sequence[str], changes: Sequence[Change], type: str = "BIGINT") -> str:

@@ -99,19 +99,25 @@ FROM counted
         return f"SELECT {groups}, {', '.join(counts)}\nFROM (\n{per_sub_key}\n)\nGROUP BY {groups}"
 
     def _range(self) -> str:
-        timeline = Timeline(OWN, [feature.span for feature in self.features])
         states = list(dict.fromkeys(slide.name for slide in self.slides))
-        turns = ",\n".join(self._turns(number, state, timeline) for number, state in enumerate(states))
+        begins = " UNION ALL ".join(f"SELECT begins FROM moved{number}" for number in range(len(states)))
+        timeline = Timeline(begins, [feature.span for feature in self.features])
+        counts = ",\n".join(self._counts(number, state, timeline) for number, state in enumerate(states))
+        turns = ",\n".join(
+            f"turn{number} AS MATERIALIZED (\n  SELECT * FROM moved{number} LEFT JOIN place USING (begins)\n)"
+            for number in range(len(states))
+        )
         changes: list[Change] = []
         for feature, slide, column in zip(self.features, self.slides, self.columns, strict=True):
             turn, span = f"turn{states.index(slide.name)}", timeline.spans.index(feature.span)
-            changes.append(Change(column, f"CAST(came{span} AS INTEGER)", timeline.enter(feature.span, turn), turn))
+            changes.append(Change(column, f"came{span}", timeline.enter(feature.span, turn), turn))
             if feature.span.reach is not None:
-                changes.append(Change(column, f"-CAST(gone{span} AS INTEGER)", timeline.leave(feature.span, turn), turn))
+                changes.append(Change(column, f"-gone{span}", timeline.leave(feature.span, turn), turn))
         listed = ", ".join(self.columns)
         return f"""WITH
-{timeline.ctes()},
 {numbered_keys(self.draft)},
+{counts},
+{timeline.ctes()},
 {turns},
 {timeline.held(["k"], changes)}
 SELECT {", ".join(self.keys)}, interval_end, {listed}
@@ -119,8 +125,8 @@ FROM (SELECT k, unnest(range(position, until)) AS position, {listed} FROM held)
 JOIN stop USING (position)
 JOIN key USING (k)"""
 
-    def _turns(self, number: int, state: str, timeline: Timeline) -> str:
-        """Return the CTE of how many sub-keys come with the tiles of an instant, and go with them, per key and span.
+    def _counts(self, number: int, state: str, timeline: Timeline) -> str:
+        """Return the CTEs of how many sub-keys come with the tiles of an instant, and go with them, per key and span.
 
         A sub-key comes with a tile whose older one has left the window by then, or that has none; it goes with a tile that
         leaves before the newer one comes.
@@ -131,18 +137,18 @@ JOIN key USING (k)"""
             for column, gap in ((f"came{index}", "since"), (f"gone{index}", "until")):
                 most = order.longest if span.window is None else min(span.window // MICROSECOND // order.unit, order.longest)
                 counts.append(f"count(*) - count(CASE WHEN {gap} <= {most} THEN 1 END) AS {column}")
+        some = "" if state == self.draft.all_events().name else f"    WHERE {state} > 0\n"  # no tile is without events
         return f"""seen{number} AS (
   SELECT k, begins, number - lag(number) OVER tiles AS since, lead(number) OVER tiles - number AS until
   FROM (
     SELECT k, epoch_us({TILE_START}) AS begins, {order.columns} FROM {OWN} JOIN key USING ({", ".join(self.keys)})
-    WHERE {state} > 0
-  )
+{some}  )
   WINDOW tiles AS ({order.window})
 ),
-turn{number} AS MATERIALIZED (
-  SELECT *
-  FROM (SELECT k, begins, {", ".join(counts)} FROM seen{number} GROUP BY k, begins)
-  LEFT JOIN place USING (begins)
+moved{number} AS MATERIALIZED (
+  SELECT k, begins, {", ".join(counts)}
+  FROM seen{number}
+  GROUP BY k, begins
 )"""
 
     def _order(self) -> _Order:

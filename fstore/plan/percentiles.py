@@ -16,7 +16,7 @@ from fstore.plan.parts import raw_column
 from fstore.plan.scalar_states import presence
 from fstore.plan.sketches import bucket_value_sql
 from fstore.plan.slides import SlideRef
-from fstore.plan.sub_keys import OWN, SubQueries, events_slide, key_columns, numbered_keys, side_by_side
+from fstore.plan.sub_keys import BEGINS, OWN, SubQueries, events_slide, key_columns, numbered_keys, side_by_side
 from fstore.plan.tile_states import TILE_START, TILE_SUB, TileDraft
 from fstore.plan.window_features import Span, WindowFeature
 
@@ -42,7 +42,7 @@ class Percentiles:
         """Return the query of the features that count by one state."""
         features = [feature for feature, slide in zip(self.features, self.slides, strict=True) if slide.name == state]
         spans = list(dict.fromkeys(feature.span for feature in features))
-        timeline = Timeline(OWN, spans)
+        timeline = Timeline(BEGINS, spans)
         percents = list(dict.fromkeys(_literal(feature) for feature in features))
         listed = ", ".join(percents)
         found = [f"quantile_disc(bucket, [{listed}]) OVER {_frame(span)} AS found{n}" for n, span in enumerate(spans)]

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from fstore.interval import MICROSECOND
 from fstore.plan.changes import Change, Timeline
-from fstore.plan.sub_keys import OWN, key_columns, numbered_keys
+from fstore.plan.sub_keys import BEGINS, OWN, key_columns, numbered_keys
 from fstore.plan.tile_states import TILE_START, TileDraft
 from fstore.plan.window_features import Span
 
 
 def present_keys(draft: TileDraft, hull: Span) -> str:
     """Return the query for the keys, as ``k0``, ``k1``, …, and ``interval_end`` with tiles of :data:`OWN` in a span."""
-    timeline = Timeline(OWN, [hull])
+    timeline = Timeline(BEGINS, [hull])
     keys = ", ".join(key_columns(draft))
     since, until = "since IS NULL", "until IS NULL"
     changes = [Change("present", "1", timeline.enter(hull, "turn"), "turn", "comes")]
@@ -25,7 +25,7 @@ def present_keys(draft: TileDraft, hull: Span) -> str:
         changes.append(Change("present", "-1", timeline.leave(hull, "turn"), "turn", "goes"))
     return f"""WITH
 {timeline.ctes()},
-{numbered_keys(draft)},
+{numbered_keys(draft, OWN)},
 seen AS (
   SELECT k, begins, begins - lag(begins) OVER tiles AS since, lead(begins) OVER tiles - begins AS until
   FROM (SELECT k, epoch_us({TILE_START}) AS begins FROM {OWN} JOIN key USING ({keys}))

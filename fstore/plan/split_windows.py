@@ -40,8 +40,8 @@ def split_is_known(feature: WindowFeature) -> str:
     return f"({feature.argument if feature.by is None else feature.by}) IS NOT NULL"
 
 
-def compile_split(features: Sequence[WindowFeature], draft: TileDraft, relation: str) -> Part:
-    """Compile the features that share a split."""
+def compile_split(features: Sequence[WindowFeature], draft: TileDraft, relation: str, whole: str) -> Part:
+    """Compile the features that share a split, over their tiles ``relation`` and ``whole``, the tiles of whole keys."""
     distinct = [feature for feature in features if feature.function in ("count_distinct", "approx_count_distinct")]
     percentiles = [feature for feature in features if feature.function == "approx_percentile"]
     gathered = [feature for feature in features if feature not in distinct and feature not in percentiles]
@@ -55,8 +55,8 @@ def compile_split(features: Sequence[WindowFeature], draft: TileDraft, relation:
     states = [draft.all_events(), *(state for family in families for state in family.states)]
     return Part(
         tiles=draft.tile_set(relation, states, [feature.span for feature in features]),
-        range=own_names(draft, relation, states, side_by_side(draft, [family.range for family in families])),
-        single=own_names(draft, relation, states, side_by_side(draft, [family.single for family in families])),
+        range=own_names(draft, relation, whole, states, side_by_side(draft, [family.range for family in families])),
+        single=own_names(draft, relation, whole, states, side_by_side(draft, [family.single for family in families])),
     )
 
 

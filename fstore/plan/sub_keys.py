@@ -16,6 +16,13 @@ OWN = "own"
 """The relation that the families of aggregates read: tiles whose columns have our names, whatever the keys are called."""
 
 
+WHOLE = "whole"
+"""The relation of the tiles of whole keys, which has every key that is looked at: those without it get no row."""
+
+BEGINS = f"SELECT epoch_us({TILE_START}) AS begins FROM {OWN}"
+"""The query for when the tiles of :data:`OWN` begin."""
+
+
 class SubQueries(NamedTuple):
     """Features over sub-keyed tiles: the states read, and queries over :data:`OWN` for many intervals and for one."""
 
@@ -40,19 +47,22 @@ def key_columns(draft: TileDraft) -> list[str]:
     return [f"k{index}" for index in range(len(draft.keys))]
 
 
-def own_names(draft: TileDraft, relation: str, states: Iterable[TileState], query: str) -> str:
-    """Return a query over :data:`OWN`, which is ``relation`` with keys named as in queries, as one over ``relation``."""
+def own_names(draft: TileDraft, relation: str, whole: str, states: Iterable[TileState], query: str) -> str:
+    """Return a query over :data:`OWN` and :data:`WHOLE` as one over ``relation`` and ``whole``."""
     keys = [f"{quoted(key)} AS {column}" for column, key in zip(key_columns(draft), draft.keys, strict=True)]
     columns = [*keys, TILE_SUB, TILE_START, *dict.fromkeys(state.name for state in states)]
-    return f"WITH {OWN} AS (\n  SELECT {', '.join(columns)}\n  FROM {relation}\n)\nSELECT * FROM (\n{query}\n)"
+    return (
+        f"WITH {WHOLE} AS (\n  SELECT {', '.join(keys)}\n  FROM {whole}\n),\n"
+        f"{OWN} AS (\n  SELECT {', '.join(columns)}\n  FROM {relation}\n)\nSELECT * FROM (\n{query}\n)"
+    )
 
 
-def numbered_keys(draft: TileDraft) -> str:
-    """Return the CTE ``key``, which numbers the keys of :data:`OWN` as ``k``."""
+def numbered_keys(draft: TileDraft, relation: str = WHOLE) -> str:
+    """Return the CTE ``key``, which numbers the keys of a relation as ``k``."""
     columns = ", ".join(key_columns(draft))
     return f"""key AS MATERIALIZED (
   SELECT {columns}, CAST(row_number() OVER () AS UINTEGER) AS k
-  FROM (SELECT DISTINCT {columns} FROM {OWN})
+  FROM (SELECT DISTINCT {columns} FROM {relation})
 )"""
 
 

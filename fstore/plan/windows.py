@@ -70,7 +70,7 @@ def compile_windows(
         of_split = msgspec.structs.replace(
             draft, split=split, split_columns=split_columns, split_known=split_is_known(mine[0])
         )
-        parts.append(compile_split(mine, of_split, f"tiles{len(parts)}"))
+        parts.append(compile_split(mine, of_split, f"tiles{len(parts)}", parts[0].tiles.relation))
 
     def joined(queries: Sequence[str]) -> str:
         keys = [f"k{index}" for index in range(len(draft.keys))]

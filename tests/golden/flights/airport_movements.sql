@@ -322,7 +322,11 @@ LEFT JOIN list_1 AS of_s15 ON of_s15.k0 = rows.k0 AND of_s15.beginning = rows.s1
 )
 )
 LEFT JOIN (
-WITH own AS (
+WITH whole AS (
+  SELECT "airport" AS k0
+  FROM tiles0
+),
+own AS (
   SELECT "airport" AS k0, tile_sub, tile_start, t_count_8d911ac65ef31849, t_sum_1de4d4d07f217650, t_count_5a9d347b7fea75a3
   FROM tiles1
 )
@@ -334,7 +338,7 @@ sub_key AS MATERIALIZED (
 ),
 key AS MATERIALIZED (
   SELECT k0, CAST(row_number() OVER () AS UINTEGER) AS k
-  FROM (SELECT DISTINCT k0 FROM own)
+  FROM (SELECT DISTINCT k0 FROM whole)
 ),
 numbered AS (
   SELECT * EXCLUDE (k0, tile_sub, sub)
@@ -502,7 +506,11 @@ CROSS JOIN (SELECT list(sub ORDER BY number) AS names FROM sub_key)
 )
 ) USING (k0, interval_end)
 LEFT JOIN (
-WITH own AS (
+WITH whole AS (
+  SELECT "airport" AS k0
+  FROM tiles0
+),
+own AS (
   SELECT "airport" AS k0, tile_sub, tile_start, t_count_05e9cd502fc65283
   FROM tiles2
 )
@@ -511,6 +519,22 @@ SELECT * FROM (
 SELECT k0, interval_end, c0 AS "raw carriers_30d"
 FROM (
 WITH
+key AS MATERIALIZED (
+  SELECT k0, CAST(row_number() OVER () AS UINTEGER) AS k
+  FROM (SELECT DISTINCT k0 FROM whole)
+),
+seen0 AS (
+  SELECT k, begins, number - lag(number) OVER tiles AS since, lead(number) OVER tiles - number AS until
+  FROM (
+    SELECT k, epoch_us(tile_start) AS begins, tile_sub AS sub, epoch_us(tile_start) AS number FROM own JOIN key USING (k0)
+  )
+  WINDOW tiles AS (PARTITION BY k, sub ORDER BY number)
+),
+moved0 AS MATERIALIZED (
+  SELECT k, begins, count(*) - count(CASE WHEN since <= 2592000000000 THEN 1 END) AS came0, count(*) - count(CASE WHEN until <= 2592000000000 THEN 1 END) AS gone0
+  FROM seen0
+  GROUP BY k, begins
+),
 -- The intervals in order, and where tiles lie among them.
 stop AS MATERIALIZED (
   SELECT interval_end, epoch_us(interval_end) AS instant, row_number() OVER (ORDER BY interval_end) - 1 AS position
@@ -522,35 +546,21 @@ place AS MATERIALIZED (
     (SELECT count(*) FROM stop) AS intervals,
     coalesce(stop0.position + 1, 0) AS after0,
     coalesce(stop1.position + 1, 0) AS after1
-  FROM (SELECT DISTINCT epoch_us(tile_start) AS begins FROM own)
+  FROM (SELECT DISTINCT begins FROM (SELECT begins FROM moved0))
   ASOF LEFT JOIN stop stop0 ON begins + 0 >= stop0.instant
   ASOF LEFT JOIN stop stop1 ON begins + 2592000000000 >= stop1.instant
 ),
-key AS MATERIALIZED (
-  SELECT k0, CAST(row_number() OVER () AS UINTEGER) AS k
-  FROM (SELECT DISTINCT k0 FROM own)
-),
-seen0 AS (
-  SELECT k, begins, number - lag(number) OVER tiles AS since, lead(number) OVER tiles - number AS until
-  FROM (
-    SELECT k, epoch_us(tile_start) AS begins, tile_sub AS sub, epoch_us(tile_start) AS number FROM own JOIN key USING (k0)
-    WHERE t_count_05e9cd502fc65283 > 0
-  )
-  WINDOW tiles AS (PARTITION BY k, sub ORDER BY number)
-),
 turn0 AS MATERIALIZED (
-  SELECT *
-  FROM (SELECT k, begins, count(*) - count(CASE WHEN since <= 2592000000000 THEN 1 END) AS came0, count(*) - count(CASE WHEN until <= 2592000000000 THEN 1 END) AS gone0 FROM seen0 GROUP BY k, begins)
-  LEFT JOIN place USING (begins)
+  SELECT * FROM moved0 LEFT JOIN place USING (begins)
 ),
 change AS (
   SELECT k, position, CAST(sum(c0) AS BIGINT) AS c0
   FROM (
-    SELECT k, turn0.after0 AS position, CAST(came0 AS INTEGER) AS c0
+    SELECT k, turn0.after0 AS position, came0 AS c0
     FROM turn0
     WHERE true AND turn0.after0 < (SELECT count(*) FROM stop)
     UNION ALL
-    SELECT k, turn0.after1 AS position, -CAST(gone0 AS INTEGER) AS c0
+    SELECT k, turn0.after1 AS position, -gone0 AS c0
     FROM turn0
     WHERE true AND turn0.after1 < (SELECT count(*) FROM stop)
   )
@@ -581,7 +591,7 @@ sub_key AS MATERIALIZED (
 ),
 key AS MATERIALIZED (
   SELECT k0, CAST(row_number() OVER () AS UINTEGER) AS k
-  FROM (SELECT DISTINCT k0 FROM own)
+  FROM (SELECT DISTINCT k0 FROM whole)
 ),
 numbered AS (
   SELECT * EXCLUDE (k0, tile_sub, sub)
@@ -600,7 +610,7 @@ place AS MATERIALIZED (
     (SELECT count(*) FROM stop) AS intervals,
     coalesce(stop0.position + 1, 0) AS after0,
     coalesce(stop1.position + 1, 0) AS after1
-  FROM (SELECT DISTINCT epoch_us(tile_start) AS begins FROM own)
+  FROM (SELECT DISTINCT begins FROM (SELECT epoch_us(tile_start) AS begins FROM own))
   ASOF LEFT JOIN stop stop0 ON begins + 0 >= stop0.instant
   ASOF LEFT JOIN stop stop1 ON begins + 2592000000000 >= stop1.instant
 ),
@@ -676,13 +686,33 @@ CROSS JOIN (SELECT list(sub ORDER BY number) AS names FROM sub_key)
 )
 ) USING (k0, interval_end)
 LEFT JOIN (
-WITH own AS (
+WITH whole AS (
+  SELECT "airport" AS k0
+  FROM tiles0
+),
+own AS (
   SELECT "airport" AS k0, tile_sub, tile_start, t_count_0758756d82729071
   FROM tiles3
 )
 SELECT * FROM (
 WITH counted AS MATERIALIZED (
 WITH
+key AS MATERIALIZED (
+  SELECT k0, CAST(row_number() OVER () AS UINTEGER) AS k
+  FROM (SELECT DISTINCT k0 FROM whole)
+),
+seen0 AS (
+  SELECT k, begins, number - lag(number) OVER tiles AS since, lead(number) OVER tiles - number AS until
+  FROM (
+    SELECT k, epoch_us(tile_start) AS begins, CAST(tile_sub AS BIGINT) * 536870912 + epoch_us(tile_start) // 86400000000 AS number FROM own JOIN key USING (k0)
+  )
+  WINDOW tiles AS (PARTITION BY k ORDER BY number)
+),
+moved0 AS MATERIALIZED (
+  SELECT k, begins, count(*) - count(CASE WHEN since <= 30 THEN 1 END) AS came0, count(*) - count(CASE WHEN until <= 30 THEN 1 END) AS gone0, count(*) - count(CASE WHEN since <= 90 THEN 1 END) AS came1, count(*) - count(CASE WHEN until <= 90 THEN 1 END) AS gone1
+  FROM seen0
+  GROUP BY k, begins
+),
 -- The intervals in order, and where tiles lie among them.
 stop AS MATERIALIZED (
   SELECT interval_end, epoch_us(interval_end) AS instant, row_number() OVER (ORDER BY interval_end) - 1 AS position
@@ -695,40 +725,26 @@ place AS MATERIALIZED (
     coalesce(stop0.position + 1, 0) AS after0,
     coalesce(stop1.position + 1, 0) AS after1,
     coalesce(stop2.position + 1, 0) AS after2
-  FROM (SELECT DISTINCT epoch_us(tile_start) AS begins FROM own)
+  FROM (SELECT DISTINCT begins FROM (SELECT begins FROM moved0))
   ASOF LEFT JOIN stop stop0 ON begins + 0 >= stop0.instant
   ASOF LEFT JOIN stop stop1 ON begins + 2592000000000 >= stop1.instant
   ASOF LEFT JOIN stop stop2 ON begins + 7776000000000 >= stop2.instant
 ),
-key AS MATERIALIZED (
-  SELECT k0, CAST(row_number() OVER () AS UINTEGER) AS k
-  FROM (SELECT DISTINCT k0 FROM own)
-),
-seen0 AS (
-  SELECT k, begins, number - lag(number) OVER tiles AS since, lead(number) OVER tiles - number AS until
-  FROM (
-    SELECT k, epoch_us(tile_start) AS begins, CAST(tile_sub AS BIGINT) * 536870912 + epoch_us(tile_start) // 86400000000 AS number FROM own JOIN key USING (k0)
-    WHERE t_count_0758756d82729071 > 0
-  )
-  WINDOW tiles AS (PARTITION BY k ORDER BY number)
-),
 turn0 AS MATERIALIZED (
-  SELECT *
-  FROM (SELECT k, begins, count(*) - count(CASE WHEN since <= 30 THEN 1 END) AS came0, count(*) - count(CASE WHEN until <= 30 THEN 1 END) AS gone0, count(*) - count(CASE WHEN since <= 90 THEN 1 END) AS came1, count(*) - count(CASE WHEN until <= 90 THEN 1 END) AS gone1 FROM seen0 GROUP BY k, begins)
-  LEFT JOIN place USING (begins)
+  SELECT * FROM moved0 LEFT JOIN place USING (begins)
 ),
 change AS (
   SELECT k, position, CAST(sum(c0) AS BIGINT) AS c0, CAST(sum(c1) AS BIGINT) AS c1
   FROM (
-    SELECT k, turn0.after0 AS position, CAST(came0 AS INTEGER) AS c0, CAST(came1 AS INTEGER) AS c1
+    SELECT k, turn0.after0 AS position, came0 AS c0, came1 AS c1
     FROM turn0
     WHERE true AND turn0.after0 < (SELECT count(*) FROM stop)
     UNION ALL
-    SELECT k, turn0.after1 AS position, -CAST(gone0 AS INTEGER) AS c0, 0 AS c1
+    SELECT k, turn0.after1 AS position, -gone0 AS c0, 0 AS c1
     FROM turn0
     WHERE true AND turn0.after1 < (SELECT count(*) FROM stop)
     UNION ALL
-    SELECT k, turn0.after2 AS position, 0 AS c0, -CAST(gone1 AS INTEGER) AS c1
+    SELECT k, turn0.after2 AS position, 0 AS c0, -gone1 AS c1
     FROM turn0
     WHERE true AND turn0.after2 < (SELECT count(*) FROM stop)
   )
@@ -764,7 +780,11 @@ LEFT JOIN estimate AS of_c1 ON of_c1.coupons = c1
 )
 ) USING (k0, interval_end)
 LEFT JOIN (
-WITH own AS (
+WITH whole AS (
+  SELECT "airport" AS k0
+  FROM tiles0
+),
+own AS (
   SELECT "airport" AS k0, tile_sub, tile_start, t_count_4b655fec2f016709
   FROM tiles4
 )
@@ -781,13 +801,13 @@ place AS MATERIALIZED (
     (SELECT count(*) FROM stop) AS intervals,
     coalesce(stop0.position + 1, 0) AS after0,
     coalesce(stop1.position + 1, 0) AS after1
-  FROM (SELECT DISTINCT epoch_us(tile_start) AS begins FROM own)
+  FROM (SELECT DISTINCT begins FROM (SELECT epoch_us(tile_start) AS begins FROM own))
   ASOF LEFT JOIN stop stop0 ON begins + 0 >= stop0.instant
   ASOF LEFT JOIN stop stop1 ON begins + 2592000000000 >= stop1.instant
 ),
 key AS MATERIALIZED (
   SELECT k0, CAST(row_number() OVER () AS UINTEGER) AS k
-  FROM (SELECT DISTINCT k0 FROM own)
+  FROM (SELECT DISTINCT k0 FROM whole)
 ),
 counted AS MATERIALIZED (
   SELECT k, epoch_us(tile_start) AS begins, tile_sub AS bucket, t_count_4b655fec2f016709 AS events
@@ -1038,7 +1058,11 @@ LEFT JOIN list_1 AS of_s15 ON of_s15.k0 = rows.k0 AND of_s15.beginning = rows.s1
 )
 )
 LEFT JOIN (
-WITH own AS (
+WITH whole AS (
+  SELECT "airport" AS k0
+  FROM tiles0
+),
+own AS (
   SELECT "airport" AS k0, tile_sub, tile_start, t_count_8d911ac65ef31849, t_sum_1de4d4d07f217650, t_count_5a9d347b7fea75a3
   FROM tiles1
 )
@@ -1050,7 +1074,7 @@ sub_key AS MATERIALIZED (
 ),
 key AS MATERIALIZED (
   SELECT k0, CAST(row_number() OVER () AS UINTEGER) AS k
-  FROM (SELECT DISTINCT k0 FROM own)
+  FROM (SELECT DISTINCT k0 FROM whole)
 ),
 numbered AS (
   SELECT * EXCLUDE (k0, tile_sub, sub)
@@ -1099,7 +1123,11 @@ CROSS JOIN (SELECT list(sub ORDER BY number) AS names FROM sub_key)
 )
 ) USING (k0, interval_end)
 LEFT JOIN (
-WITH own AS (
+WITH whole AS (
+  SELECT "airport" AS k0
+  FROM tiles0
+),
+own AS (
   SELECT "airport" AS k0, tile_sub, tile_start, t_count_05e9cd502fc65283
   FROM tiles2
 )
@@ -1140,7 +1168,7 @@ sub_key AS MATERIALIZED (
 ),
 key AS MATERIALIZED (
   SELECT k0, CAST(row_number() OVER () AS UINTEGER) AS k
-  FROM (SELECT DISTINCT k0 FROM own)
+  FROM (SELECT DISTINCT k0 FROM whole)
 ),
 numbered AS (
   SELECT * EXCLUDE (k0, tile_sub, sub)
@@ -1186,7 +1214,11 @@ CROSS JOIN (SELECT list(sub ORDER BY number) AS names FROM sub_key)
 )
 ) USING (k0, interval_end)
 LEFT JOIN (
-WITH own AS (
+WITH whole AS (
+  SELECT "airport" AS k0
+  FROM tiles0
+),
+own AS (
   SELECT "airport" AS k0, tile_sub, tile_start, t_count_0758756d82729071
   FROM tiles3
 )
@@ -1232,7 +1264,11 @@ LEFT JOIN estimate AS of_c1 ON of_c1.coupons = c1
 )
 ) USING (k0, interval_end)
 LEFT JOIN (
-WITH own AS (
+WITH whole AS (
+  SELECT "airport" AS k0
+  FROM tiles0
+),
+own AS (
   SELECT "airport" AS k0, tile_sub, tile_start, t_count_4b655fec2f016709
   FROM tiles4
 )
