@@ -17,6 +17,7 @@ from fstore.backends import Backends, open_backends
 from fstore.cli.output import console, print_json
 from fstore.cli.project import compile_project
 from fstore.errors import FStoreError
+from fstore.plan.service_diff import diff_on_demand, diff_services
 from fstore.settings import Settings, load_settings
 
 Verdict = Literal["ok", "warning", "wrong"]
@@ -114,10 +115,16 @@ def _definitions(settings: Settings, backends: Backends) -> Finding:
         return Finding(subject="definitions", verdict="wrong", detail=detail)
     registered = {view.name: view.fingerprint for view in backends.registry.views()}
     pending = [step.view for step in checked.plan.steps if registered.get(step.view) != step.fingerprint]
+    readings = (
+        *diff_services(backends.registry.services(), checked.plan.services),
+        *diff_on_demand(backends.registry.on_demand_features(), checked.plan.on_demand),
+    )
+    pending += [f"{item.subject} {item.name}" for item in readings]
     if pending:
-        detail = f"{len(pending)} view(s) differ from what is registered: {', '.join(pending)}; see `fstore plan`"
+        detail = f"{len(pending)} definition(s) differ from what is registered: {', '.join(pending)}; see `fstore plan`"
         return Finding(subject="definitions", verdict="warning", detail=detail)
-    return Finding(subject="definitions", verdict="ok", detail=f"{len(checked.plan.steps)} views, all registered")
+    detail = f"{len(checked.plan.steps)} views and {len(checked.plan.services)} services, all registered"
+    return Finding(subject="definitions", verdict="ok", detail=detail)
 
 
 def _outbox(backends: Backends) -> Finding:

@@ -11,13 +11,14 @@ from rich.markup import escape
 from fstore.backends import Backends, open_backends
 from fstore.cli.output import console, errors, print_json, print_table
 from fstore.cli.plan_markdown import markdown, size_text, time_text
-from fstore.cli.project import compile_project
+from fstore.cli.project import CheckedProject, compile_project
 from fstore.definitions.project import Problem
 from fstore.errors import StoreMissing
 from fstore.interval import Interval
 from fstore.plan.diff import PlanDiff, diff_plans
 from fstore.plan.selection import select_steps
-from fstore.plan.steps import PlannedService, PythonStep, Step
+from fstore.plan.service_diff import diff_on_demand, diff_services
+from fstore.plan.steps import Plan, PythonStep, Step
 from fstore.runtime.garbage import rarely_collected
 from fstore.runtime.outlook import PlannedView, plan_views
 from fstore.settings import Settings, load_settings
@@ -58,11 +59,10 @@ def show_plan(selectors: Sequence[str], *, sql: bool, as_json: bool, as_markdown
 def make_plan(settings: Settings, selectors: Sequence[str], now: datetime) -> tuple[ProjectPlan, list[Step]]:
     """Return the plan of a project at an instant, and the selected steps."""
     with rarely_collected(), open_backends(settings) as backends:
-        registered = registered_steps(backends)
         checked = compile_project(settings, backends.engine, {})
         steps = select_steps(checked.plan.steps, selectors)
-        services = registered_services(backends) if registered is not None else []
-        diff = diff_plans(registered or [], checked.plan.steps, services)
+        registered = registered_plan(backends)
+        diff = plan_changes(registered or Plan(project=settings.project), checked)
         planned = plan_views(None if registered is None else backends.registry, checked.plan.steps, now)
     chosen = {step.view for step in steps}
     lines = tuple(line for line in planned if line.view in chosen)
@@ -71,21 +71,48 @@ def make_plan(settings: Settings, selectors: Sequence[str], now: datetime) -> tu
     return plan, steps
 
 
-def registered_steps(backends: Backends) -> list[Step] | None:
-    """Return the registered steps; None when there is no registry yet."""
+def registered_plan(backends: Backends) -> Plan | None:
+    """Return the views, services and on-demand features that are registered; None when there is no registry yet."""
+    registry = backends.registry
     try:
-        return [view.step for view in backends.registry.views()]
+        return Plan(
+            project=backends.settings.project, steps=tuple(view.step for view in registry.views()),
+            services=tuple(registry.services()), on_demand=tuple(registry.on_demand_features()),
+        )  # fmt: skip
     except StoreMissing:
         return None
 
 
-def registered_services(backends: Backends) -> list[PlannedService]:
-    """Return the registered services."""
-    return backends.registry.services()
+def plan_changes(registered: Plan, checked: CheckedProject) -> PlanDiff:
+    """Return what applying a project would change.
+
+    While there are problems nothing counts as removed: it may be what the broken modules declare.
+    """
+    plan = checked.plan
+    if checked.problems:
+        registered = _remaining(registered, plan)
+    return msgspec.structs.replace(
+        diff_plans(registered.steps, plan.steps, registered.services),
+        readings=(
+            *diff_services(registered.services, plan.services), *diff_on_demand(registered.on_demand, plan.on_demand),
+        ),
+    )  # fmt: skip
+
+
+def _remaining(registered: Plan, plan: Plan) -> Plan:
+    """Return that part of what is registered which a plan has as well."""
+    steps, services = {step.view for step in plan.steps}, {item.name for item in plan.services}
+    on_demand = {item.name for item in plan.on_demand}
+    return msgspec.structs.replace(
+        registered,
+        steps=tuple(step for step in registered.steps if step.view in steps),
+        services=tuple(item for item in registered.services if item.name in services),
+        on_demand=tuple(item for item in registered.on_demand if item.name in on_demand),
+    )
 
 
 def print_changes(diff: PlanDiff) -> None:
-    """Print a line for every view that is added, changed or removed."""
+    """Print a line for every view, service and on-demand feature that is added, changed or removed."""
     for line in diff.describe():
         colour = {"+": "green", "-": "red", "~": "yellow"}.get(line[:1], "")
         console.print(f"[{colour}]{escape(line)}[/]" if colour else escape(line))
@@ -112,9 +139,18 @@ def _print_plan(plan: ProjectPlan, shown_sql: Sequence[Step]) -> None:
     for problem in plan.problems:
         errors.print(f"[red]problem[/] {escape(str(problem))}")
     due, beside = sum(line.due for line in plan.compute), sum(line.beside for line in plan.compute)
-    console.print(
-        f"\n{due:,} intervals are due; `fstore run` computes them, or the DAGs do." if due else "\nNothing is due."
-    )
+    said = f"{due:,} intervals are due" if due else "Nothing is due"
+    if plan.problems:
+        said += (
+            " of what has no problems. Until they are solved nothing can be applied, `fstore run` takes only views that "
+            "--select names, and what the definitions no longer have is not listed"
+        )
+    elif due:
+        said += "; `fstore run` computes them, or the DAGs do"
+    shown_above = not plan.changes.is_empty or working or shown_sql or plan.problems
+    console.print(("\n" if shown_above else "") + f"{said}.")
+    if plan.changes.readings and not plan.problems:
+        console.print("`fstore apply` records services and on-demand features.")
     if beside:
         console.print(
             f"{beside:,} intervals of new generations are filled beside the live ones once `fstore apply` is run; readers "

@@ -79,6 +79,11 @@ def _change_rows(changes: PlanDiff) -> list[str]:
         f"| ➖ | `{item.view}` | removed | {_names(item.downstream)} | {_readers(item.consumers)} |"
         for item in changes.removed
     ]
+    signs = {"added": "➕", "changed": "✏️", "removed": "➖"}
+    rows += [
+        f"| {signs[item.kind]} | {item.subject} `{item.name}` | {_cell(item.detail or item.kind)} | | |"
+        for item in changes.readings
+    ]
     return rows
 
 

@@ -11,10 +11,10 @@ from rich.markup import escape
 from fstore.backends import Backends, create_backends, open_backends
 from fstore.cli.comparison import html_page, sparkline
 from fstore.cli.output import console, print_json, print_table
-from fstore.cli.plan import print_changes, registered_services, registered_steps
+from fstore.cli.plan import plan_changes, print_changes, registered_plan
 from fstore.cli.project import compile_project
 from fstore.errors import DefinitionErrors, SettingsError, UnknownFeature
-from fstore.plan.diff import diff_plans
+from fstore.plan.steps import Plan
 from fstore.registry.overlay_records import Flip
 from fstore.registry.overlays import NEXT
 from fstore.runtime.comparison import Comparison, Side, compare_generations
@@ -36,7 +36,7 @@ def apply_project(*, hold: bool, renewed: Sequence[str], as_json: bool) -> None:
             raise UnknownFeature(f"project {settings.project!r} has no view {unknown[0]!r} to rebuild")
         check_incarnation(backends)
         backends.registry.record_source_schemas(checked.schemas)
-        diff = diff_plans(registered_steps(backends) or [], checked.plan.steps, registered_services(backends))
+        diff = plan_changes(registered_plan(backends) or Plan(project=settings.project), checked)
         if settings.environment:
             stage_environment(backends.registry, checked.plan, [])
             _print_environment(backends, settings.environment, as_json=as_json)

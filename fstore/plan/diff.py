@@ -16,6 +16,7 @@ from typing import Literal
 import msgspec
 
 from fstore.interval import format_instant
+from fstore.plan.service_diff import ReadingChange
 from fstore.plan.steps import EventInput, Feature, PlannedService, Step
 
 ChangeKind = Literal["metadata", "additive", "breaking"]
@@ -76,20 +77,24 @@ class ChangedView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PlanDiff(msgspec.Struct, frozen=True, kw_only=True):
-    """The views that were added, changed and removed, and the DAGs that are gone, each sorted by name."""
+    """The views that were added, changed and removed, the DAGs that are gone, and how what reads features changes.
+
+    Each is sorted by name. ``readings`` are feature services and on-demand features.
+    """
 
     added: tuple[AddedView, ...] = ()
     changed: tuple[ChangedView, ...] = ()
     removed: tuple[RemovedView, ...] = ()
     dags: tuple[ReplacedDag, ...] = ()
+    readings: tuple[ReadingChange, ...] = ()
 
     @property
     def is_empty(self) -> bool:
         """Whether both plans are the same."""
-        return not (self.added or self.changed or self.removed or self.dags)
+        return not (self.added or self.changed or self.removed or self.dags or self.readings)
 
     def describe(self) -> list[str]:
-        """Return a line for every view: ``+`` added, ``~`` changed, ``-`` removed."""
+        """Return a line for every view, service and on-demand feature: ``+`` added, ``~`` changed, ``-`` removed."""
         added = [f"+ {item.view}: {_counted(item.features)}" for item in self.added]
         changed = [
             f"~ {item.view} ({item.kind}): {'; '.join(item.reasons)}{_derived(item.downstream, item.kind)}"
@@ -100,7 +105,8 @@ class PlanDiff(msgspec.Struct, frozen=True, kw_only=True):
             f"- {item.view}: {_counted(item.features)}{_derived(item.downstream, 'removed')}{_read_by(item.consumers)}"
             for item in self.removed
         ]
-        return [*added, *changed, *removed, *map(_replaced, self.dags)]
+        readings = [item.describe() for item in self.readings]
+        return [*added, *changed, *removed, *map(_replaced, self.dags), *readings]
 
 
 def _counted(features: Sequence[str]) -> str:

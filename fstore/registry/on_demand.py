@@ -68,7 +68,8 @@ def read_on_demand(database: Database, connection: Connection) -> list[PlannedOn
 def unknown_on_demand(database: Database, connection: Connection, name: str) -> UnknownFeature:
     """Return the error for an on-demand feature that is not registered."""
     known = [item.name for item in read_on_demand(database, connection)]
-    hint = did_you_mean(name, known) or ("" if known else " It has none: declare one with on_demand and `fstore apply`.")
+    new = " If it is new, `fstore apply` records it."
+    hint = f"{did_you_mean(name, known)}{new}" if known else " It has none: declare one with on_demand and `fstore apply`."
     return UnknownFeature(
         f"project {database.project!r} has no on-demand feature {name!r} in registry {database.label}.{hint}"
     )

@@ -250,6 +250,9 @@ def batches(values: Sequence[str]) -> list[Sequence[str]]:
     return [values[at : at + BATCH] for at in range(0, len(values), BATCH)]
 
 
+_NONE_YET = " It has none yet: run `fstore apply`."
+
+
 def _unknown(database: Database, kind: str, name: str, known: Sequence[str]) -> UnknownFeature:
-    hint = did_you_mean(name, known) or ("" if known else " It has none yet: run `fstore apply`.")
+    hint = f"{did_you_mean(name, known)} If it is new, `fstore apply` records it." if known else _NONE_YET
     return UnknownFeature(f"project {database.project!r} has no {kind} {name!r} in registry {database.label}.{hint}")

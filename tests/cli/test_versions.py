@@ -89,7 +89,29 @@ def test_metadata_computes_nothing(shop: Path) -> None:
 
 def test_problems_are_exit_code_1(shop: Path) -> None:
     edit(shop, '"amount"', '"amuont"')
-    assert json.loads(fstore("plan", "--json", cwd=shop, expect=1))["problems"]
+    plan = json.loads(fstore("plan", "--json", cwd=shop, expect=1))
+    assert plan["problems"]
+    assert plan["changes"]["removed"] == [], "what a broken module declares is not gone"
+    text = fstore("plan", cwd=shop, expect=1)
+    assert "Nothing is due of what has no problems. Until they are solved nothing can be applied" in text
+    assert not [line for line in text.splitlines() if line.startswith("- ")]
+    fstore("apply", cwd=shop, expect=1)
+    assert "user_purchases" in fstore("show", "user_purchases", cwd=shop), "and is not retired"
+
+
+def test_services_are_planned_and_applied(shop: Path) -> None:
+    edit(shop, "UserPurchases.trend], owner", "UserPurchases], owner")
+    edit(shop, "churn = ", 'growth = FeatureService("growth", features=[UserPurchases.trend])\nchurn = ')
+    service = "~ service churn: added: user_purchases:purchase_count_30d, user_purchases:amount_avg_7d"
+    text = fstore("plan", cwd=shop)
+    assert "+ service growth: 1 feature\n" in text
+    assert f"\n{service}" in f"\n{text}"
+    assert "`fstore apply` records services and on-demand features." in text
+    assert "| ➕ | service `growth` | 1 feature | | |" in fstore("plan", "--markdown", cwd=shop)
+    assert "differ from what is registered: service churn, service growth; see" in fstore("doctor", cwd=shop)
+    assert service in fstore("apply", cwd=shop)
+    assert fstore("plan", cwd=shop) == "Nothing is due.\n"
+    assert "1 views and 2 services, all registered" in fstore("doctor", cwd=shop)
 
 
 PYTHON_VIEW = """

@@ -121,7 +121,8 @@ def test_a_rebuilt_view_begins_an_empty_generation(registry: Registry) -> None:
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
-        (lambda r: r.view("purchases_of_users"), "no view 'purchases_of_users' in registry {}. Did you mean 'purchases_of_user'?"),
+        (lambda r: r.view("purchases_of_users"),
+         "no view 'purchases_of_users' in registry {}. Did you mean 'purchases_of_user'?"),
         (lambda r: r.service("chrun"), "no feature service 'chrun' in registry {}. Did you mean 'churn'?"),
         (lambda r: r.ledger.heads("zzz"), "no view 'zzz' in registry {}."),
         (lambda r: r.ledger.begin(aggregate("zzz"), days(0, 1), "run"), "no view 'zzz' in registry {}."),
@@ -130,7 +131,8 @@ def test_a_rebuilt_view_begins_an_empty_generation(registry: Registry) -> None:
 def test_unknown_names_suggest_the_closest(registry: Registry, ask: object, message: str) -> None:
     with pytest.raises(UnknownFeature) as unknown:
         ask(registry)  # type: ignore[operator]
-    assert str(unknown.value) == "project 'shop' has " + message.format(registry.url)
+    new = " If it is new, `fstore apply` records it."
+    assert str(unknown.value) == "project 'shop' has " + message.format(registry.url) + new
 
 
 def test_an_empty_registry_says_how_to_fill_it(registry_url: str) -> None:

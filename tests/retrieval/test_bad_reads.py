@@ -33,6 +33,7 @@ ROWS = {"user_id": ["u1"], "event_timestamp": [AT]}
 NAIVE = datetime(2026, 1, 1)  # noqa: DTZ001
 NO_TABLE = "entity rows must be a pandas or polars DataFrame, an Arrow table, a Parquet path or a list of dicts, got "
 NOT_SAID = 'say what to read: either features=["view:feature", …] or service="name"'
+NEW = "If it is new, `fstore apply` records it."
 NO_REFERENCE = 'is not a feature reference; write "view:feature", or "view:*" for all features of a view'
 NO_DURATION = 'is not a duration; write a number and a unit of s, m, h, d, w or y, such as "7d" or "1d12h"'
 NOT_IN_PANDAS = 'In pandas: pd.to_datetime(frame["event_timestamp"], utc=True)'
@@ -90,9 +91,9 @@ def rows_with(**columns: object) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("wanted", "text"),
     [
-        (["order:n"], "project 'shop' has no view 'order' in registry {registry}. Did you mean 'orders'?"),
-        (["Orders:n"], "project 'shop' has no view 'Orders' in registry {registry}. Did you mean 'orders'?"),
-        (["zebra:n"], "project 'shop' has no view 'zebra' in registry {registry}."),
+        (["order:n"], "project 'shop' has no view 'order' in registry {registry}. Did you mean 'orders'? {new}"),
+        (["Orders:n"], "project 'shop' has no view 'Orders' in registry {registry}. Did you mean 'orders'? {new}"),
+        (["zebra:n"], "project 'shop' has no view 'zebra' in registry {registry}. {new}"),
         (["orders:amuont"], "view 'orders' has no feature 'amuont'; it has 'n', 'amount'. Did you mean 'amount'?"),
         (["orders:N"], "view 'orders' has no feature 'N'; it has 'n', 'amount'."),
         (["gone:x"], "view 'gone' of project 'shop' was removed from the definitions"),
@@ -108,7 +109,7 @@ def rows_with(**columns: object) -> dict[str, object]:
     ],
 )  # fmt: skip
 def test_unknown_views_and_features(asker: Client, shop: Publisher, wanted: list[str], text: str) -> None:
-    said = text.replace("{registry}", shop.backends.settings.registry_url)
+    said = text.replace("{registry}", shop.backends.settings.registry_url).replace("{new}", NEW)
     assert refusal("unknown_feature", lambda: asker.get_historical_features(ROWS, wanted)) == said
     assert refusal("unknown_feature", lambda: asker.get_batch_features({"user_id": ["u1"]}, wanted)) == said
 
@@ -117,7 +118,7 @@ def test_unknown_services(asker: Client, shop: Publisher) -> None:
     url = shop.backends.settings.registry_url
     for name, hint in (("chrun", " Did you mean 'churn'?"), ("", ""), ("orders", "")):
         said = refusal("unknown_feature", lambda name=name: asker.get_historical_features(ROWS, service=name))  # type: ignore[misc]
-        assert said == f"project 'shop' has no feature service {name!r} in registry {url}.{hint}"
+        assert said == f"project 'shop' has no feature service {name!r} in registry {url}.{hint} {NEW}"
 
 
 @pytest.mark.parametrize(
