@@ -14,8 +14,9 @@ import pyarrow as pa
 
 from fstore.engines.engine import ArrowRelation, EventRelation, Query
 from fstore.errors import IncompleteHistory, RetrievalError
-from fstore.interval import MICROSECOND, from_micros, to_micros
+from fstore.interval import MICROSECOND, format_duration, from_micros, to_micros
 from fstore.plan.steps import AggregateStep
+from fstore.retrieval.history import Micros
 from fstore.retrieval.point_in_time import EntityTimes, ViewFeatures, ViewReport, beyond_the_calendar
 
 if TYPE_CHECKING:
@@ -27,9 +28,9 @@ def join_exactly(backends: Backends, view: SelectedView, rows: EntityTimes, *, n
     """Join one view of aggregates to entity rows, its windows ending at each row's instant less the view's lag.
 
     A row whose instant less the lag lies before the view's start gets nulls, one after its end what there is at the end; a
-    null key gives nulls. Raises RetrievalError for a view that is no view of aggregates, EntityColumnError for an instant
-    at the edge of the calendar and, if ``strict``, what :func:`check_exactly` raises. Cost: one scan of the events of all
-    windows.
+    null key gives nulls. Raises RetrievalError for a view that is no view of aggregates, and for windows that would end
+    within a piece of a source; EntityColumnError for an instant at the edge of the calendar; and, if ``strict``, what
+    :func:`check_exactly` raises. Cost: one scan of the events of all windows.
     """
     from fstore.plan.instants import compile_instants  # noqa: PLC0415 (brings the SQL parser, which few reads need)
 
@@ -48,6 +49,7 @@ def join_exactly(backends: Backends, view: SelectedView, rows: EntityTimes, *, n
     if step.end is not None:
         ends = np.minimum(ends, to_micros(step.end))
     if reads.any():
+        _refuse_within_pieces(view, ends[reads])
         compiled = compile_instants(step, [feature.name for feature in view.features])
         try:
             start = None if compiled.back is None else from_micros(int(ends[reads].min())) - compiled.back
@@ -73,6 +75,23 @@ def check_exactly(view: SelectedView, rows: EntityTimes, *, now: datetime) -> No
         except OverflowError:
             raise beyond_the_calendar(view, rows.instants) from None
         raise IncompleteHistory(view.step.view, [(now, last)], int(np.count_nonzero(later)))
+
+
+def _refuse_within_pieces(view: SelectedView, ends: Micros) -> None:
+    """Raise RetrievalError for windows that end within a piece of a source: its rows depend on all that the piece sees."""
+    from fstore.plan.source_pieces import alignment  # noqa: PLC0415 (as above)
+
+    step = view.step
+    assert isinstance(step, AggregateStep), "the caller has looked"
+    source = step.tiles[0].events.source
+    length = alignment(source)
+    if length is not None and (rows := int(np.count_nonzero(ends % (length // MICROSECOND)))):
+        raise RetrievalError(
+            f'view {step.view!r} cannot be read with accuracy="exact" at the instants of {rows} row(s): the SQL of its '
+            f"source {source.name!r}, or of one behind it, runs in pieces of {format_duration(length)} in UTC, and windows, "
+            f"which end at an instant less the lag ({format_duration(step.lag)}), can only end where pieces end. Give such "
+            'instants, or read it with accuracy="snapshot".'
+        )
 
 
 def _read(backends: Backends, view: SelectedView, sql: str, relations: dict[str, EventRelation | ArrowRelation]) -> pa.Table:
