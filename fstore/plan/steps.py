@@ -13,6 +13,7 @@ from typing import Literal
 
 import msgspec
 
+from fstore.decoding import decode_json
 from fstore.definitions.aggregation import Scalar
 from fstore.definitions.checks import CheckKind, Severity
 from fstore.definitions.feature_view import PythonFunction
@@ -363,7 +364,7 @@ def encode_step(step: Step) -> str:
 
 def decode_step(text: str | bytes) -> Step:
     """Return the step that :func:`encode_step` wrote."""
-    return msgspec.json.decode(text, type=Step)  # type: ignore[no-any-return]
+    return decode_json(text, Step)  # type: ignore[arg-type]
 
 
 def with_empty_row(

@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import msgspec
 
+from fstore.decoding import decode_json
 from fstore.plan.steps import TileSet
 
 TILES_GENERATION = 1
@@ -47,4 +48,4 @@ def encode_tile_step(step: TileStep) -> str:
 
 def decode_tile_step(text: str | bytes) -> TileStep:
     """Return the step that :func:`encode_tile_step` wrote."""
-    return msgspec.json.decode(text, type=TileStep)
+    return decode_json(text, TileStep)

@@ -13,6 +13,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
+from fstore.decoding import decode_json
 from fstore.errors import AttemptUnknown, Fenced
 from fstore.interval import Interval, merge_intervals
 from fstore.registry.database import Database
@@ -82,4 +83,4 @@ def take_over(database: Database, connection: Connection, batch_id: int, attempt
 
 
 def _ranges(row: Row[*tuple[Any, ...]]) -> tuple[Interval, ...]:
-    return msgspec.json.decode(row.ranges, type=tuple[Interval, ...])
+    return decode_json(row.ranges, tuple[Interval, ...])

@@ -12,6 +12,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from fstore.decoding import decode_json
 from fstore.errors import UnknownFeature, did_you_mean
 from fstore.plan.steps import PlannedOnDemand
 from fstore.registry.database import Database
@@ -78,4 +79,4 @@ def unknown_on_demand(database: Database, connection: Connection, name: str) -> 
 def _read(database: Database, connection: Connection, overlay: str) -> list[PlannedOnDemand]:
     c = on_demand_features.c
     query = sa.select(c.definition).where(c.project == database.project, c.overlay == overlay)
-    return [msgspec.json.decode(text, type=PlannedOnDemand) for text in connection.scalars(query)]
+    return [decode_json(text, PlannedOnDemand) for text in connection.scalars(query)]

@@ -10,6 +10,7 @@ from datetime import datetime
 
 import msgspec
 
+from fstore.decoding import decode_json
 from fstore.errors import RegistryError
 from fstore.registry.records import Dataset, LineageEvent
 
@@ -102,7 +103,7 @@ def parse_event(text: str) -> tuple[LineageEvent, str | None, list[Derived]]:
     Raises RegistryError on text that is no OpenLineage run event.
     """
     try:
-        event = msgspec.json.decode(text, type=_Event)
+        event = decode_json(text, _Event)
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
         raise RegistryError(f"not an OpenLineage run event: {error}") from None
     if event.event_time.tzinfo is None:

@@ -16,6 +16,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from fstore.decoding import decode_json
 from fstore.errors import NotComplete, UnknownFeature, did_you_mean
 from fstore.plan.diff import compare_steps
 from fstore.plan.steps import PlannedOnDemand, PlannedService, Step, encode_step
@@ -219,9 +220,7 @@ class Overlays:
             versions = {row.view: row.old_version for row in undone if row.old_version}
             make_live(database, connection, back, version=new_version, versions=versions)
             if len(undone) == len(rows):
-                old = [
-                    service for row in rows for service in msgspec.json.decode(row.old_services, type=list[PlannedService])
-                ]
+                old = [service for row in rows for service in decode_json(row.old_services, list[PlannedService])]
                 register_services(database, connection, old)
             sequence, now = take_sequence(database, connection, project)
             connection.execute(

@@ -17,6 +17,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
+from fstore.decoding import decode_json
 from fstore.errors import AttemptUnknown, DefinitionChanged, InputsChanged
 from fstore.failpoints import failpoint
 from fstore.interval import Interval, merge_intervals
@@ -210,7 +211,7 @@ def _enqueue(
     rows: Sequence[dict[str, object]],
 ) -> None:
     """Append the online work: of a snapshot view only for the publication of the newest published interval."""
-    facts = msgspec.json.decode(attempt.step, type=_Facts)
+    facts = decode_json(attempt.step, _Facts)
     if not facts.online:
         return
     if facts.kind == "snapshot":

@@ -13,6 +13,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from fstore.decoding import decode_json
 from fstore.interval import Interval, merge_intervals
 from fstore.registry.database import Database
 from fstore.registry.records import CheckResult, Verdict
@@ -104,4 +105,4 @@ def _json(names: tuple[str, ...]) -> str:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    return msgspec.json.decode(text, type=tuple[str, ...])
+    return decode_json(text, tuple[str, ...])

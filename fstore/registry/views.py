@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
-import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from fstore.decoding import decode_json
 from fstore.definitions.references import ResolvedFeature
 from fstore.errors import DefinitionChanged, UnknownFeature, did_you_mean
 from fstore.plan.steps import PlannedEntity, PlannedService, Step, decode_step
@@ -184,7 +184,7 @@ def read_overlay_services(database: Database, connection: Connection, overlay: s
     """Return the services that an overlay holds."""
     o = overlays.c
     text = connection.scalar(sa.select(o.services).where(o.project == database.project, o.name == overlay))
-    return [] if text is None else msgspec.json.decode(text, type=list[PlannedService])
+    return [] if text is None else decode_json(text, list[PlannedService])
 
 
 def _live_services(database: Database, connection: Connection, name: str | None) -> list[PlannedService]:
@@ -197,7 +197,7 @@ def _live_services(database: Database, connection: Connection, name: str | None)
     for row in connection.execute(
         sa.select(service_features).where(*members).order_by(service_features.c.service, service_features.c.position)
     ):
-        join_keys = msgspec.json.decode(row.join_keys, type=dict[str, str])
+        join_keys = decode_json(row.join_keys, dict[str, str])
         item = ResolvedFeature(view=row.view, feature=row.feature, alias=row.alias, join_keys=join_keys)
         named.setdefault(row.service, []).append(item)
     return [
@@ -206,7 +206,7 @@ def _live_services(database: Database, connection: Connection, name: str | None)
             references=tuple(named.get(row.name, ())),
             owner=row.owner,
             description=row.description,
-            tags=msgspec.json.decode(row.tags, type=dict[str, str]),
+            tags=decode_json(row.tags, dict[str, str]),
         )
         for row in connection.execute(sa.select(feature_services).where(*chosen).order_by(feature_services.c.name))
     ]

@@ -17,6 +17,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fstore.decoding import decode_json
 from fstore.definitions.references import ON_DEMAND
 from fstore.errors import RetrievalError, SettingsError
 from fstore.interval import format_instant
@@ -81,7 +82,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     def from_json(cls, text: str | bytes) -> Manifest:
         """Return the manifest that :meth:`to_json` wrote. Raises RetrievalError for any other text."""
         try:
-            return msgspec.json.decode(text, type=cls)
+            return decode_json(text, cls)
         except msgspec.DecodeError as error:
             raise RetrievalError(f"the text is no manifest of a training frame: {error}") from None
 

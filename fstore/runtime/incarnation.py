@@ -16,6 +16,7 @@ import msgspec
 import pyarrow.parquet as pq
 
 from fstore.backends import Backends
+from fstore.decoding import decode_json
 from fstore.engines.engine import Query
 from fstore.errors import RegistryRestored, StoreMissing, StoreUnavailable
 from fstore.failpoints import failpoint
@@ -124,7 +125,7 @@ def adopt_stores(backends: Backends) -> Adopted:
 def read_offline(backends: Backends) -> Seen | None:
     """Return who writes the offline store; None where it was never told."""
     content = read_note(backends.offline, f"{backends.settings.project}/{_NOTE}")
-    return None if content is None else msgspec.json.decode(content, type=Seen)
+    return None if content is None else decode_json(content, Seen)
 
 
 def _write_offline(backends: Backends, incarnation: str) -> None:

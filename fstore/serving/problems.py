@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from fstore.decoding import decode_json
 from fstore.errors import (
     DeadlineExceeded,
     EntityColumnError,
@@ -124,7 +125,7 @@ def decode_problem(status: int, content_type: str, body: bytes, where: str) -> F
     """
     if content_type.partition(";")[0].strip().lower() == PROBLEM_TYPE:
         try:
-            problem = msgspec.json.decode(body, type=Problem)
+            problem = decode_json(body, Problem)
         except msgspec.DecodeError:
             pass
         else:

@@ -8,12 +8,12 @@ that nobody knows is an error: it would be a mistake passed over in silence.
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 import pyarrow as pa
 
+from fstore.decoding import decode_json, json_decoder
 from fstore.errors import RequestInvalid, RequestTooLarge, did_you_mean, listing
 from fstore.retrieval.training import Accuracy, Missing
 
@@ -92,7 +92,7 @@ Options = TypeVar("Options", bound=msgspec.Struct)
 def read_json(kind: type[Options], body: bytes) -> Options:
     """Return the request that a JSON body holds. Raises RequestInvalid, which names the field."""
     try:
-        found: Options = _decoder(kind).decode(body)
+        found: Options = decode_json(body, kind)
     except msgspec.ValidationError as error:
         raise RequestInvalid(_explained(kind, str(error))) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -110,7 +110,7 @@ class OnlineRequests:
     """
 
     def __init__(self) -> None:
-        self._decoder = msgspec.json.Decoder(_PlainOnlineRequest)
+        self._decoder: msgspec.json.Decoder[_PlainOnlineRequest] = json_decoder(_PlainOnlineRequest)
         self._lists: dict[bytes, list[str]] = {}
 
     def read(self, body: bytes) -> OnlineRequest:
@@ -179,11 +179,6 @@ def count_rows(entities: Entities) -> int:
     if isinstance(entities, dict):
         return max(map(len, entities.values()), default=0)
     return len(entities)
-
-
-@lru_cache(maxsize=16)
-def _decoder(kind: type[Options]) -> msgspec.json.Decoder[Options]:
-    return msgspec.json.Decoder(kind)
 
 
 def _explained(kind: type[msgspec.Struct], problem: str) -> str:

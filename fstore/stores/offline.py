@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from fstore.decoding import decode_json
 from fstore.errors import (
     SettingsError,
     StoreCorrupt,
@@ -169,7 +170,7 @@ class _Files:
         except StoreCorrupt:
             return None
         try:
-            return msgspec.json.decode(content, type=_Marker).store_id
+            return decode_json(content, _Marker).store_id
         except msgspec.DecodeError as error:
             raise StoreCorrupt(f"{self.url}/{MARKER} is not the marker of a store: {error}") from None
 
