@@ -70,7 +70,9 @@ class Frames:
         often = [pair for pair in slid if not self._condition(*pair)]
         seldom = [pair for pair in slid if self._condition(*pair)]
         results = [f"{self._result(columns, ref)} AS {ref.column}" for ref in self.refs]
-        joined = "\nLEFT JOIN seldom USING (k, position)" if seldom else ""
+        # DuckDB expects a semi-join to drop most rows, and only then looks rows up in these instead of in all others.
+        few = "(FROM seldom WHERE (k >= 0) IN (SELECT unnest([true]))) AS seldom"
+        joined = f"\nLEFT JOIN {few} USING (k, position)" if seldom else ""
         return f"""WITH
 {_segments(self.distances, forever=self.hull.window is None, anchored=bool(self.weights))},
 {self._tiles(columns)},

@@ -290,7 +290,7 @@ SELECT
   t_first_k_f253abe49738bfa8_tile_w1 AS s15,
   (packed_t_last_k_915cae88ca11a85f_len_w1 >> 42) & 4398046511103 AS s16
 FROM windowed
-LEFT JOIN seldom USING (k, position)
+LEFT JOIN (FROM seldom WHERE (k >= 0) IN (SELECT unnest([true]))) AS seldom USING (k, position)
 JOIN (SELECT *, pow(2.0, -(epoch_us(interval_end) - first_end - greatest(0, (epoch_us(interval_end) - first_end - 1) // 21600000000000) // 2 * 2 * 21600000000000) / 43200000000.0) AS weight0, pow(2.0, -(epoch_us(interval_end) - first_end - ((greatest(0, (epoch_us(interval_end) - first_end - 1) // 21600000000000) + 1) // 2 * 2 - 1) * 21600000000000) / 43200000000.0) AS weight1 FROM frame) AS frame USING (position)
 JOIN key USING (k)
 WHERE packed_t_count_25ff0b8485121160_w0 IS NOT NULL
