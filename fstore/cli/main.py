@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +18,6 @@ from fstore.errors import FStoreError
 
 app = typer.Typer(
     name="fstore",
-    help="Feature definitions in; Airflow pipelines, training frames and online features out.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -49,6 +49,22 @@ Environment = Annotated[
     typer.Option("--env", help="A development environment, which leaves production as it is (FSTORE_ENVIRONMENT)."),
 ]
 
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001  (typer calls it)
+    if wanted:
+        typer.echo(f"fstore {version('fstore')}")
+        raise typer.Exit
+
+
+@app.callback()
+def fstore(
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Feature definitions in; Airflow pipelines, training frames and online features out."""
+
+
 # Each command imports its module when it is called: `fstore --help` needs none of the drivers.
 # ruff: noqa: PLC0415
 
@@ -75,7 +91,8 @@ def check(as_json: Json = False) -> None:
 
 @app.command()
 def plan(
-    select: Select = None, *, sql: Annotated[bool, typer.Option(help="Show the SQL.")] = False, as_json: Json = False,
+    select: Select = None, *, sql: Annotated[bool, typer.Option("--sql", help="Show the SQL.")] = False,
+    as_json: Json = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown, for a pull request.")] = False,
     environment: Environment = None,
 ) -> None:  # fmt: skip
@@ -91,7 +108,9 @@ def plan(
 
 @app.command()
 def apply(
-    hold: Annotated[bool, typer.Option(help="Do not make new generations live by themselves: `fstore flip` does.")] = False,
+    hold: Annotated[
+        bool, typer.Option("--hold", help="Do not make new generations live by themselves: `fstore flip` does.")
+    ] = False,
     rebuild: Annotated[
         list[str] | None, typer.Option(help="Fill a new generation of this view although its definition is the same.")
     ] = None,
@@ -256,7 +275,7 @@ def pin_drop(
 @app.command()
 def maintain(
     resend: Annotated[
-        bool, typer.Option(help="Send lineage events again that the OpenLineage backend had refused.")
+        bool, typer.Option("--resend", help="Send lineage events again that the OpenLineage backend had refused.")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -273,7 +292,7 @@ def maintain(
 def show(
     view: Annotated[str, typer.Argument(help="The view's name.")],
     at: Annotated[str | None, typer.Option(help="The instant to look at; now by default.")] = None,
-    limit: Annotated[int, typer.Option(help="At most so many rows.")] = 20,
+    limit: Annotated[int, typer.Option(min=0, help="At most so many rows.")] = 20,
     as_json: Json = False,
     environment: Environment = None,
 ) -> None:
@@ -361,7 +380,8 @@ def registry_restore(
     ] = None,
     *,
     adopt: Annotated[
-        bool, typer.Option(help="Raise the registry above all that this project's stores hold, and make them its own.")
+        bool,
+        typer.Option("--adopt", help="Raise the registry above all that this project's stores hold, and make them its own."),
     ] = False,
     as_json: Json = False,
 ) -> None:

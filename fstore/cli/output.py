@@ -25,6 +25,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segments
 from rich.table import Table
 
 from fstore.errors import DefinitionErrors, FStoreError
@@ -58,7 +59,8 @@ def print_table(
 ) -> None:  # fmt: skip
     """Print rows as a table; columns named in ``numbers`` are aligned to the right.
 
-    Where the width does not do, those named in ``optional`` are left out, one after another, until it does.
+    Where the width does not do, those named in ``optional`` are left out, one after another, until it does. Text is folded
+    then, to no less than a few columns; a table that needs more is wider than the terminal.
     """
     widths = {
         column: max(map(cell_len, [column, *(text_of(row[place]) for row in rows)])) + _GAP
@@ -70,14 +72,16 @@ def print_table(
             dropped.add(column)
     kept = [place for place, column in enumerate(columns) if column not in dropped]
     columns, rows = [columns[place] for place in kept], [[row[place] for place in kept] for row in rows]
+    least = {name: width - _GAP if name in numbers else min(width - _GAP, _NARROWEST) for name, width in widths.items()}
     table = Table(title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False)
     for column in columns:
         table.add_column(
-            column, justify="right" if column in numbers else "left", no_wrap=column in numbers, overflow="fold"
-        )
+            column, justify="right" if column in numbers else "left", no_wrap=column in numbers, overflow="fold",
+            min_width=least[column],
+        )  # fmt: skip
     for row in rows:
         table.add_row(*(escape(text_of(value)) for value in row))
-    console.print(table)
+    _print_whole(table, sum(least[column] + _GAP for column in columns) - _GAP)
 
 
 def print_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -99,8 +103,13 @@ def print_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[objec
             table.add_column(style="bold" if number == 0 else None, no_wrap=True)
         for place, column in enumerate(columns):
             table.add_row(*(escape(text) for text in (column, *(cells[row][place] for row in block))))
-        console.print(table)
+        _print_whole(table, left + sum(_GAP + max(map(cell_len, cells[row])) for row in block))
         title = " "
+
+
+def _print_whole(table: Table, needed: int) -> None:
+    """Print a table as wide as the console, or as it needs: lines that the terminal wraps lose nothing."""
+    console.print(Segments(console.render(table, console.options.update(width=max(console.width, needed)))), end="")
 
 
 def _blocks(widths: Sequence[int], available: int) -> list[list[int]]:

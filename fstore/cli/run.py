@@ -15,7 +15,7 @@ from fstore.backends import Backends, open_backends
 from fstore.cli.output import console, errors, print_json, progress_display
 from fstore.definitions.project import Project
 from fstore.errors import DefinitionErrors, FStoreError, InputsNotReady, SettingsError
-from fstore.interval import Interval, parse_instant
+from fstore.interval import Interval, format_instant, parse_instant
 from fstore.plan.selection import select_steps
 from fstore.plan.steps import Plan, Step
 from fstore.runtime.batches import BatchProgress
@@ -145,7 +145,8 @@ def _run_view(
             intervals = [interval for interval in asked if due_by_now and due_by_now.contains(interval)]
             early = len(asked) - len(intervals)
         if not intervals:
-            return ViewOutcome(view=planned.view, state="nothing to do", early=early)
+            outside = "" if span is None or early else _outside(step, *span)
+            return ViewOutcome(view=planned.view, state="nothing to do", early=early, message=outside)
         task = display.add_task(planned.view, total=len(intervals))
         result = run_step(
             backends, step, intervals, f"cli-{uuid.uuid4().hex[:12]}", progress=_advance(display, task, planned.view)
@@ -157,6 +158,15 @@ def _run_view(
         state = "waiting" if isinstance(error, InputsNotReady) and span is None else "failed"
         return ViewOutcome(view=planned.view, state=state, message=str(error), seconds=_seconds_since(began))
     return msgspec.structs.replace(_outcome(result, remaining, _seconds_since(began)), early=early)
+
+
+def _outside(step: Step, start: datetime, end: datetime) -> str:
+    """Say why a range has no interval of a view."""
+    life = f"begins {format_instant(step.start)}" + (f" and ends {format_instant(step.end)}" if step.end else "")
+    return (
+        f"no interval lies within {format_instant(start)} and {format_instant(end)}: the view {life}, "
+        f"and its intervals are {step.schedule.label}"
+    )
 
 
 def _advance(display: Progress, task: TaskID, view: str) -> Callable[[BatchProgress], None]:
@@ -194,7 +204,7 @@ def _print_outcome(outcome: ViewOutcome) -> None:
     match outcome.state:
         case "nothing to do":
             early = f" ({outcome.early:,} interval(s) are not yet: their data is not complete)" if outcome.early else ""
-            console.print(f"[dim]·[/] {outcome.view}: nothing is due{early}")
+            console.print(f"[dim]·[/] {outcome.view}: {outcome.message or f'nothing is due{early}'}")
         case "filled":
             console.print(f"[dim]·[/] {outcome.view}: its new definition is filled, as the registered one cannot run")
         case "unchanged":

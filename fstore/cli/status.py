@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 from rich.markup import escape
 
 from fstore.backends import Backends, open_backends
-from fstore.cli.output import console, print_json, print_rows, print_table, text_of
+from fstore.cli.output import console, errors, print_json, print_rows, print_table, text_of
 from fstore.engines.engine import Query
 from fstore.errors import SettingsError
 from fstore.interval import Interval, format_duration, parse_instant
 from fstore.plan.steps import EVENT_TIMESTAMP, Step
 from fstore.runtime.advice import joined
-from fstore.runtime.standing import project_status
+from fstore.runtime.standing import project_status, unknown_environment
 from fstore.settings import load_settings
 
 
@@ -59,11 +59,14 @@ def show_view(name: str, at: str | None, limit: int, *, as_json: bool) -> None:
         raise SettingsError(f"--at is an ISO date or time such as 2026-01-31T06:00Z: {error}") from None
     with open_backends(load_settings()) as backends:
         step = backends.registry.view(name).step
+        notices = unknown_environment(backends)
         held = _holding_at(backends, step, instant)
         rows = _rows(backends, step, held, instant, limit) if held else []
     if as_json:
         print_json({"view": step, "at": instant, "interval": held, "rows": rows})
         return
+    for notice in notices:
+        errors.print(f"[yellow]warning[/] {escape(notice)}")
     console.print(f"[bold]{step.view}[/]  {escape(step.description)}")
     ttl = format_duration(step.ttl) if step.ttl else "none"
     console.print(
@@ -76,7 +79,9 @@ def show_view(name: str, at: str | None, limit: int, *, as_json: bool) -> None:
         [(feature.name, feature.type, text_of(feature.empty), feature.description) for feature in step.features],
     )
     if held is None:
-        console.print(f"\nNothing is published that held at {text_of(instant)}.")
+        console.print(
+            f"\nNothing is published that held at {text_of(instant)}: `fstore status --select {step.view}` says what is."
+        )
         return
     columns = [column.name for column in step.columns()]
     print_rows(f"\n{held}, published as {held.sequence}", columns, [[row[column] for column in columns] for row in rows])

@@ -69,9 +69,11 @@ def show_diff(view: str | None, html: Path | None, *, as_json: bool) -> None:
     with open_backends(load_settings()) as backends:
         pairs = [(old, new) for old, new in _sides(backends) if view in (None, new.step.view)]
         if not pairs:
-            what = f"view {view!r} has no" if view else "there are no"
+            if view:
+                backends.registry.view(view)  # an unknown one is an error of its own
+            what = f"view {view!r} has" if view else "there is"
             raise UnknownFeature(
-                f"{what} new generation to compare: a breaking change has one from `fstore apply` on, an environment "
+                f"{what} no new generation to compare: a breaking change has one from `fstore apply` on, an environment "
                 "(--env) of what it changes"
             )
         compared = [compare_generations(backends, old, new) for old, new in pairs]
@@ -113,6 +115,9 @@ def list_environments(*, as_json: bool) -> None:
     if as_json:
         print_json([{"name": item.name, "views": [view.name for view in item.views], "created_at": item.created_at}
                     for item in found])  # fmt: skip
+        return
+    if not found:
+        console.print("There are no environments: `fstore run --env NAME` makes one of what differs from production.")
         return
     print_table(
         "", ("environment", "views of its own", "created"),

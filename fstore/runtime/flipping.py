@@ -139,6 +139,8 @@ def roll_back(backends: Backends, view: str | None) -> tuple[Flip, ...]:
     standing = [flip for flip in overlays.flips() if flip.rolled_back_at is None]
     chosen = [flip for flip in standing if view in (None, flip.view)]
     if not chosen:
+        if view is not None:
+            backends.registry.view(view)  # an unknown one is an error of its own
         known = sorted({flip.view for flip in standing})
         what = "nothing was flipped" if view is None else f"view {view!r} was never flipped, or was rolled back already"
         raise UnknownFeature(

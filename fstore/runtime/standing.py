@@ -87,6 +87,7 @@ def project_status(backends: Backends, selectors: Sequence[str], now: datetime) 
     state, depth, lineage = registry.state(), registry.outbox.depth(), registry.lineage_outbox.depth()
     pending = registry.outbox.pending(kind="online", limit=_MANY) if depth.pending else []
     views = tuple(_view_status(backends, step, now, pending) for step in steps)
+    late = (warning for view in views for warning in _landing_warnings(view))
     return ProjectStatus(
         project=backends.settings.project,
         registry_version=state.version,
@@ -96,9 +97,17 @@ def project_status(backends: Backends, selectors: Sequence[str], now: datetime) 
         lineage=lineage,
         views=views,
         filling=_filling(backends),
-        warnings=(*(warning for view in views for warning in _landing_warnings(view)), *unseen),
+        warnings=(*unknown_environment(backends), *late, *unseen),
         advice=(*(advice for view in views for advice in view.advice), *_project_advice(backends, pending, lineage)),
     )
+
+
+def unknown_environment(backends: Backends) -> tuple[str, ...]:
+    """Return a warning where the environment that is named has nothing of its own, as one whose name is misspelt."""
+    name = backends.registry.overlay
+    if not name or backends.registry.overlays.get(name) is not None:
+        return ()
+    return (f"environment {name!r} has nothing of its own, so this is production; `fstore env list` names those that have",)
 
 
 def _filling(backends: Backends) -> tuple[Filling, ...]:

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -134,6 +135,29 @@ def test_selecting_nothing_suggests_a_name(shop: Path) -> None:
 def test_a_range_needs_both_ends_and_an_order(shop: Path) -> None:
     assert "give both --start and --end" in fstore("run", "--start", "2026-01-01", cwd=shop, expect=1)
     assert "is not after --start" in fstore("run", "--start", "2026-01-02", "--end", "2026-01-01", cwd=shop, expect=1)
+
+
+def test_what_is_not_there_is_said(shop: Path) -> None:
+    unknown = "error unknown_feature project 'shop' has no view 'nope' in registry"
+    for command in ("diff", "rollback", "show"):
+        assert fstore(command, "nope", cwd=shop, expect=1).startswith(unknown)
+    assert "there is no new generation to compare: " in fstore("diff", cwd=shop, expect=1)
+    assert "There are no environments: " in fstore("env", "list", cwd=shop)
+    assert json.loads(fstore("status", "--env", "nope", "--json", cwd=shop))["warnings"] == [
+        "environment 'nope' has nothing of its own, so this is production; `fstore env list` names those that have"
+    ]
+    assert "warning environment 'nope' has" in fstore("show", "user_purchases", "--env", "nope", cwd=shop)
+    past = fstore("run", "--start", "2020-01-01", "--end", "2020-01-03", cwd=shop)
+    assert "user_purchases: no interval lies within 2020-01-01T00:00:00Z and 2020-01-03T00:00:00Z: the view begins " in past
+
+
+def test_the_fewest_rows_to_show_are_none(shop: Path) -> None:
+    assert "Invalid value for '--limit'" in fstore("show", "user_purchases", "--limit", "-1", cwd=shop, expect=2)
+    assert json.loads(fstore("show", "user_purchases", "--limit", "0", "--json", cwd=shop))["rows"] == []
+
+
+def test_the_version_is_that_of_the_package(tmp_path: Path) -> None:
+    assert fstore("--version", cwd=tmp_path) == f"fstore {version('fstore')}\n"
 
 
 def test_json_output_is_json_alone(shop: Path) -> None:

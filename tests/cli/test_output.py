@@ -50,6 +50,23 @@ def test_a_table_leaves_out_what_can_be_missed_and_no_more(capsys: pytest.Captur
     assert capsys.readouterr().out.split() == ["view", "kind", "due", "v" * 40, "k" * 20, "7"]
 
 
+@pytest.mark.parametrize("width", [1, 30, 40, 50])
+def test_a_terminal_that_is_too_narrow_loses_nothing(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(output, "console", Console(highlight=False, soft_wrap=True, width=width))
+    numbers = ("published", "missing", "damaged")
+    row = ("user_orders", 1_000_000, datetime(2013, 1, 2, tzinfo=UTC), 2, 3, "v" * 40)
+    print_table("", ("view", "published", "newest", "missing", "damaged", "about"), [row], numbers=numbers)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["view", "published", "newest", "missing", "damaged", "about"]
+    assert lines[1].split() == ["user_orders", "1,000,000", "2013-01-02", "00:00", "2", "3", "v" * 16]
+    print_rows("", COLUMNS, ROWS[:1])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == COLUMNS
+    assert lines[1].split() == ["event_timestamp", "2013-01-02", "00:00"]
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [
