@@ -169,6 +169,12 @@ class Ledger:
             return read_attempt(self._database, connection, row)
 
     @repeated
+    def require_unpublished(self, attempt_id: int) -> None:
+        """Raise what recording something of an attempt would raise: AttemptUnknown, and PublishError once published."""
+        with self._database.writing() as connection:
+            lock_unpublished(self._database, connection, attempt_id)
+
+    @repeated
     def record_files(self, attempt_id: int, files: Sequence[DataFile], *, pins: Sequence[Pin] = ()) -> None:
         """Record the files of an attempt in place of earlier ones, and pins of what was found out while computing.
 

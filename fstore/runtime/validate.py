@@ -7,6 +7,7 @@ their own; the audited copy holds them as rows of nulls (snapshot views) or not 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
@@ -15,7 +16,7 @@ import msgspec
 from fstore.arrow import arrow_schema
 from fstore.backends import Backends
 from fstore.engines.engine import FilesRelation, IntervalsRelation, Query, Relation
-from fstore.errors import AttemptUnknown, ColumnsChanged, ValidationFailed
+from fstore.errors import AttemptUnknown, ColumnsChanged, StoreCorrupt, ValidationFailed
 from fstore.failpoints import failpoint
 from fstore.interval import Interval, format_instant
 from fstore.lineage.run import CheckOutcome, ParentRun, Quality
@@ -105,14 +106,16 @@ def validate_attempt(backends: Backends, attempt_id: int, *, parent: ParentRun |
             f"attempt {attempt_id} of view {attempt.view!r} has no files to validate (it is {attempt.state}): run or clear "
             "its compute step first"
         )
-    audited = _Audit(backends, attempt)
-    verdicts = audited.verdicts()
-    failpoint("validate.audited")
-    files, aside = audited.set_aside(verdicts)
-    failpoint("validate.set_aside")
-    _refuse_changed_columns(backends, build, attempt, files or attempt.files, parent=parent)
+    with _files_of(backends, attempt_id):
+        audited = _Audit(backends, attempt)
+        verdicts = audited.verdicts()
+        failpoint("validate.audited")
+        files, aside = audited.set_aside(verdicts)
+        failpoint("validate.set_aside")
+        _refuse_changed_columns(backends, build, attempt, files or attempt.files, parent=parent)
+        null_counts = audited.null_counts()
     report = ValidationReport(attempt=attempt_id, view=attempt.view, verdicts=tuple(verdicts), quarantine_file=aside)
-    quality = msgspec.structs.replace(_quality(verdicts), null_counts=audited.null_counts())
+    quality = msgspec.structs.replace(_quality(verdicts), null_counts=null_counts)
     passed = len(report.blocked) < len(report.verdicts)
     running = [build("RUNNING", attempt, parent=parent, quality=quality)] if passed else []
     ledger.record_verdicts(attempt_id, verdicts, files, lineage_events=running)
@@ -122,6 +125,16 @@ def validate_attempt(backends: Backends, attempt_id: int, *, parent: ParentRun |
         backends.offline.delete_unfinished(directory)
     _fail_if_all_blocked(backends, build, attempt, report, parent=parent, quality=quality)
     return report
+
+
+@contextlib.contextmanager
+def _files_of(backends: Backends, attempt_id: int) -> Iterator[None]:
+    """Within the block, let files of an attempt that is settled be gone because of that, and not be called damaged."""
+    try:
+        yield
+    except StoreCorrupt:
+        backends.registry.ledger.require_unpublished(attempt_id)
+        raise
 
 
 def _refuse_changed_columns(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fstore.errors import PublishError
+from fstore.errors import AttemptUnknown, PublishError, StoreCorrupt
 from fstore.failpoints import arm, at_hit, disarm
 from fstore.runtime.compute import compute_attempt
 from fstore.runtime.materialize import materialize_attempt
@@ -81,3 +81,29 @@ def test_what_the_zombie_wrote_is_swept_and_what_counts_stays(project: SmallProj
     assert validate_attempt(project.backends, attempt).quarantine_file == report.quarantine_file
     assert project.published(VIEW) == rows
     assert list(directory.glob("part-*")), "what was computed stays beside it"
+
+
+@pytest.mark.parametrize("moment", ["validate.audited", "validate.set_aside"])
+def test_an_attempt_that_is_swept_while_it_is_audited_was_given_up_and_not_damaged(
+    project: SmallProject, moment: str
+) -> None:
+    attempt = computed(project)
+    swept: list[int] = []
+    arm(moment, at_hit(1, lambda _: swept.append(sweep(project.backends, datetime.now(UTC) + timedelta(days=100)))))
+    try:
+        with pytest.raises(AttemptUnknown, match="published nothing for too long and its files were deleted"):
+            validate_attempt(project.backends, attempt)
+    finally:
+        disarm()
+    assert swept == [1]
+
+
+def test_a_file_that_is_gone_while_it_is_audited_is_damage(project: SmallProject) -> None:
+    attempt = computed(project)
+    (file,) = project.backends.registry.ledger.files([attempt])[attempt]
+    arm("validate.audited", at_hit(1, lambda _: Path(project.backends.offline.full_path(file.path)).unlink()))
+    try:
+        with pytest.raises(StoreCorrupt, match="is gone or damaged"):
+            validate_attempt(project.backends, attempt)
+    finally:
+        disarm()
