@@ -82,6 +82,7 @@ class FrameReader:
                     refuse_immature(instants, self._request.matures_after, self._now)
                 except ImmatureLabels as error:
                     immature.append(error)
+            self._on_demand.requested(part)
             for index, view in enumerate(self.selection.views):
                 rows = EntityTimes(keys=key_columns(part, view.keys, view.label), instants=instants)
                 if self._request.missing == "error":

@@ -90,10 +90,6 @@ class HistoricalReads:
 
     def reproduce(self, manifest: Manifest, entity_rows: EntityRows) -> TrainingFrame:
         """Read a frame again from its manifest and the same entity rows, with equal content."""
-        if not isinstance(manifest, Manifest):
-            raise RetrievalError(
-                f"manifest must be a Manifest, got {type(manifest).__name__}: Manifest.from_json(text) reads one from JSON"
-            )
         self._refuse_foreign(manifest)
         # the first read passed its own check for missing history: what was blocked then may be published by now
         request = FrameRequest(
@@ -118,7 +114,7 @@ class HistoricalReads:
     ) -> SnapshotPin:
         """Keep what is readable as of a moment, or what a frame's manifest needs, until an instant."""
         registry = self._backends.registry
-        if until.tzinfo is None:
+        if not isinstance(until, datetime) or until.tzinfo is None:
             raise RetrievalError(f"until must be an instant with a time zone, got {until!r}: add tzinfo=UTC")
         if manifest is not None:
             self._refuse_foreign(manifest)
@@ -127,6 +123,10 @@ class HistoricalReads:
         return registry.retention.pin(name, sequence, until)
 
     def _refuse_foreign(self, manifest: Manifest) -> None:
+        if not isinstance(manifest, Manifest):
+            raise RetrievalError(
+                f"manifest must be a Manifest, got {type(manifest).__name__}: Manifest.from_json(text) reads one from JSON"
+            )
         state = self._backends.registry.state()
         if (manifest.project, manifest.registry) != (self._backends.settings.project, state.incarnation):
             raise RetrievalError(

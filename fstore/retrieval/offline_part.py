@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from fstore.arrow import TIMESTAMP
-from fstore.errors import EntityColumnError, did_you_mean, listing
 from fstore.interval import to_micros
+from fstore.retrieval.entity_rows import key_columns
 from fstore.retrieval.features import SelectedView
 from fstore.retrieval.historical import HistoricalReads
 
@@ -34,13 +34,9 @@ class OfflinePart:
 
         Raises EntityColumnError, and what reading published files raises.
         """
+        for view in self._views:
+            key_columns(entities, view.keys, view.label)
         keys = list(dict.fromkeys(key.name for view in self._views for key in view.keys))
-        for key in keys:
-            if key not in entities.column_names:
-                raise EntityColumnError(
-                    f"the entity rows have no column {key!r}, a join key; they have {listing(entities.column_names)}."
-                    f"{did_you_mean(key, entities.column_names)}"
-                )
         instants = np.full(entities.num_rows, to_micros(now), np.int64)
         moments = pa.Array.from_buffers(TIMESTAMP, entities.num_rows, [None, pa.py_buffer(instants)])
         spine = entities.select(keys).append_column(_MOMENT, moments)

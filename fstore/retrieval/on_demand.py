@@ -62,7 +62,7 @@ class OnDemandProgram:
         """
         if not self.selected:
             return {}
-        requested = {column: request_values(rows, column, self._needed_by(column)) for column in self.request}
+        requested = self.requested(rows)
         found: dict[str, pa.ChunkedArray] = {}
         if self._run is not None:
             columns = {"row:": pa.nulls(rows.num_rows, pa.bool_()), **stored}
@@ -76,6 +76,10 @@ class OnDemandProgram:
             arguments |= {name: _chunked(stored[column]) for name, column in item.arguments.items()}
             found[item.column] = _call(item.definition, function, arguments, rows.num_rows)
         return found
+
+    def requested(self, rows: pa.Table) -> dict[Column, pa.ChunkedArray]:
+        """Return the request values. Raises EntityColumnError for one that is missing or does not fit its type."""
+        return {column: request_values(rows, column, self._needed_by(column)) for column in self.request}
 
     def _needed_by(self, column: Column) -> str:
         return next(item.definition.name for item in self.selected if column in item.definition.request)

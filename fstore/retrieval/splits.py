@@ -18,6 +18,9 @@ from fstore.errors import ImmatureLabels, RetrievalError
 from fstore.interval import MICROSECOND, format_instant, parse_duration, to_micros
 from fstore.retrieval.entity_rows import time_column
 
+_LONGEST = timedelta(days=365_243)
+"""Of the durations after which labels mature: a thousand years."""
+
 
 def split_rows(
     table: pa.Table, timestamp_column: str, cuts: Sequence[datetime], matures_after: str | timedelta | None
@@ -66,6 +69,8 @@ def _micros(duration: str | timedelta) -> int:
         raise RetrievalError(f'matures_after must be a duration, such as "30d" or a timedelta, got {duration!r}')
     if wait < timedelta():
         raise RetrievalError(f"matures_after must not be negative, got {duration!r}")
+    if wait > _LONGEST:
+        raise RetrievalError(f"matures_after must not be longer than a thousand years, got {duration!r}")
     return wait // MICROSECOND
 
 

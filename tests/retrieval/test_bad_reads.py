@@ -187,6 +187,7 @@ def test_clashes_of_names(asker: Client, rows: dict[str, object], options: dict[
         ({"matures_after": "-1d"}, f"matures_after: '-1d' {NO_DURATION}"),
         ({"matures_after": "soon"}, f"matures_after: 'soon' {NO_DURATION}"),
         ({"matures_after": timedelta(days=-1)}, "matures_after must not be negative, got datetime.timedelta(days=-1)"),
+        ({"matures_after": "1001y"}, "matures_after must not be longer than a thousand years, got '1001y'"),
         ({"matures_after": 5}, 'matures_after must be a duration, such as "30d" or a timedelta, got 5'),
     ],
 )  # fmt: skip
@@ -389,6 +390,16 @@ def test_manifests_of_something_else(client: Client, frame: TrainingFrame) -> No
     for other in (rows_with(user_id=["u2"]), rows_with(event_timestamp=[AT + DAY])):
         said = refusal("retrieval_error", lambda other=other: client.reproduce(manifest, other))  # type: ignore[misc]
         assert said == "the entity rows are not those of the manifest: their keys or times differ"
+
+
+def test_pins_of_something_else(client: Client, frame: TrainingFrame) -> None:
+    for until in ("2027-01-01", NAIVE, date(2027, 1, 1)):
+        said = refusal("retrieval_error", lambda until=until: client.pin("model", until=until))  # type: ignore[misc]
+        assert said == f"until must be an instant with a time zone, got {until!r}: add tzinfo=UTC"
+    json: Any = frame.manifest.to_json()
+    assert refusal("retrieval_error", lambda: client.pin("model", until=AT, manifest=json)) == (
+        "manifest must be a Manifest, got str: Manifest.from_json(text) reads one from JSON"
+    )
 
 
 # -- what is no mistake -----------------------------------------------------------------------------------------------------

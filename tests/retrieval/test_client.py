@@ -116,7 +116,7 @@ def test_a_feature_asked_for_twice_is_one_column(client: Client) -> None:
 @pytest.mark.parametrize(
     ("reference", "text"),
     [
-        ("order:n", "Did you mean 'orders'?"),
+        ("order:n", "Did you mean 'orders'? If it is new, `fstore apply` records it."),
         ("orders:amuont", "view 'orders' has no feature 'amuont'; it has 'n', 'amount', 'tags', 'vec', 'on', 'at', 'ok', "
                           "'ratio', 'counts', 'spent'. Did you mean 'amount'?"),
         ("orders", "'orders' is not a feature reference; write \"view:feature\", or \"view:*\" for all features of a view"),

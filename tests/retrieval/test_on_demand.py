@@ -66,6 +66,7 @@ DEFINITIONS = """
     def too_short(lat):
         return lat[:1]
 
+    next_step = on_demand("next_step", "step + 1", request={"step": "int64"})
     east = on_demand("east", step_east, request={"lon": "float64"}, type="float64", home_lon=UserHome.lon)
     pandas_product = on_demand("pandas_product", in_pandas, request={"lat": "float64"}, type="float64", seen=UserHome.seen)
     polars_product = on_demand("polars_product", in_polars, request={"lat": "float64"}, type="float64", seen=UserHome.seen)
@@ -156,6 +157,16 @@ def test_values_nulls_nan_and_division_by_zero(client: Client) -> None:
     assert math.isnan(alone["east"][0])  # type: ignore[arg-type]
 
 
+def test_request_values_of_all_parts_are_looked_at_before_the_first_batch(client: Client) -> None:
+    now = [datetime(2026, 1, 2, 1, tzinfo=UTC)] * 3
+    good, bad = ({"event_timestamp": now, "step": [1.0, 2.0, last]} for last in (3.0, 3.5))
+    stream = client.scan_historical_features(good, ["on_demand:next_step"], part_rows=1)
+    assert [batch["next_step"].to_pylist() for batch in stream.to_batches()] == [[2], [3], [4]]
+    batches = client.scan_historical_features(bad, ["on_demand:next_step"], part_rows=1).to_batches()
+    with pytest.raises(EntityColumnError, match="request value 'step' of on-demand feature 'next_step' is double, but"):
+        next(batches)
+
+
 def test_one_view_joined_twice(client: Client) -> None:
     rows = {"from_id": ["a", "b"], "to_id": ["b", "nobody"]}
     response = client.get_online_features(entities=rows, service="pairs")
@@ -205,7 +216,8 @@ def test_objects_of_a_definition_module_may_be_asked_for(client: Client, project
          "the request has lists of 2 value(s) for 1 entities; give one per entity"),
         (["on_demand:ratio"], {"user_id": ["a"], "lat": [1.0]}, {"lat": [1.0]}, EntityColumnError,
          "the request has 'lat', and so have the entities: give a value once"),
-        (["on_demand:rato"], {"user_id": ["a"]}, None, UnknownFeature, "Did you mean 'ratio'?"),
+        (["on_demand:rato"], {"user_id": ["a"]}, None, UnknownFeature,
+         "Did you mean 'ratio'? If it is new, `fstore apply` records it."),
         (["on_demand:short"], {"user_id": ["a", "b"], "lat": [1.0, 2.0]}, None, OutputMismatch,
          "function 'too_short' (feature_defs/places.py) of on_demand:short returned 1 values for 2 rows; expected one per row, "
          "in order"),
