@@ -80,10 +80,11 @@ class Client:
         where an interval that a row needs was never published; SnapshotExpired where what was published then is deleted
         by now, and FileDamaged.
         """
-        return self._historical.read(
-            entity_rows, features, service=service, timestamp_column=timestamp_column, missing=missing, as_of=as_of,
+        request = FrameRequest(
+            features=features, service=service, timestamp_column=timestamp_column, missing=missing, as_of=as_of,
             full_names=full_names, accuracy=accuracy, matures_after=matures_after,
         )  # fmt: skip
+        return self._historical.read(entity_rows, request)
 
     def scan_historical_features(
         self,

@@ -7,7 +7,7 @@ read by :mod:`fstore.retrieval.frame_reader`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -19,7 +19,7 @@ from fstore.retrieval.features import Wanted
 from fstore.retrieval.frame_reader import FrameReader, FrameRequest, log_sequence
 from fstore.retrieval.frame_stream import FrameStream
 from fstore.retrieval.spines import load_entity_rows, open_spine
-from fstore.retrieval.training import Accuracy, Manifest, Missing, TrainingFrame
+from fstore.retrieval.training import Manifest, TrainingFrame
 
 if TYPE_CHECKING:
     from fstore.backends import Backends
@@ -35,16 +35,8 @@ class HistoricalReads:
     def __init__(self, backends: Backends, clock: Callable[[], datetime]) -> None:
         self._backends, self._clock = backends, clock
 
-    def read(
-        self, entity_rows: EntityRows, features: Sequence[Wanted] | None = None, *, service: str | None = None,
-        timestamp_column: str = "event_timestamp", missing: Missing = "error", as_of: int | datetime | None = None,
-        full_names: bool = False, accuracy: Accuracy = "snapshot", matures_after: str | timedelta | None = None,
-    ) -> TrainingFrame:  # fmt: skip
+    def read(self, entity_rows: EntityRows, request: FrameRequest) -> TrainingFrame:
         """Join features to entity rows."""
-        request = FrameRequest(
-            features=features, service=service, timestamp_column=timestamp_column, missing=missing, as_of=as_of,
-            full_names=full_names, accuracy=accuracy, matures_after=matures_after,
-        )  # fmt: skip
         _check_request(request)
         return self._read(entity_rows, request)
 

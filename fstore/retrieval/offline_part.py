@@ -16,6 +16,7 @@ from fstore.arrow import TIMESTAMP
 from fstore.interval import to_micros
 from fstore.retrieval.entity_rows import key_columns
 from fstore.retrieval.features import SelectedView
+from fstore.retrieval.frame_reader import FrameRequest
 from fstore.retrieval.historical import HistoricalReads
 
 _MOMENT = "fstore:moment"
@@ -40,8 +41,7 @@ class OfflinePart:
         instants = np.full(entities.num_rows, to_micros(now), np.int64)
         moments = pa.Array.from_buffers(TIMESTAMP, entities.num_rows, [None, pa.py_buffer(instants)])
         spine = entities.select(keys).append_column(_MOMENT, moments)
-        frame = self._reads.read(
-            spine, self.references, timestamp_column=_MOMENT, missing="allow", full_names=True
-        ).to_arrow()  # fmt: skip
+        request = FrameRequest(features=self.references, timestamp_column=_MOMENT, missing="allow", full_names=True)
+        frame = self._reads.read(spine, request).to_arrow()
         values = frame.columns[spine.num_columns :]
         return dict(zip(self.references, values, strict=True))
