@@ -26,25 +26,23 @@ def truths(array: pa.BooleanArray) -> Mask:
     return _bits(array.buffers()[1], array.offset, len(array))
 
 
-def nulls(array: pa.Array) -> Mask:
-    """Return where an array is null."""
+def valid(array: pa.Array) -> Mask:
+    """Return where an array is not null."""
     if not array.null_count:
-        return np.zeros(len(array), dtype=np.bool_)
-    return truths(array.is_null())
+        return np.ones(len(array), dtype=np.bool_)
+    return _bits(array.buffers()[0], array.offset, len(array))
 
 
-def number_array(values: npt.NDArray[np.number], null: Mask | None = None, *, type: pa.DataType | None = None) -> pa.Array:
-    """Return numbers as an array of their type, or of another one of the same width."""
+def number_array(values: npt.NDArray[np.number], valid: Mask | None = None, *, type: pa.DataType | None = None) -> pa.Array:
+    """Return numbers as an array of their type, or of another one of the same width, null where they are not valid."""
     contiguous = np.ascontiguousarray(values)
     kind = pa.from_numpy_dtype(contiguous.dtype) if type is None else type
-    valid = None if null is None or not null.any() else _packed(~null)
-    return pa.Array.from_buffers(kind, len(contiguous), [valid, pa.py_buffer(contiguous)])
+    return pa.Array.from_buffers(kind, len(contiguous), [_validity(valid), pa.py_buffer(contiguous)])
 
 
-def truth_array(values: Mask, null: Mask | None = None) -> pa.BooleanArray:
-    """Return truths as an array."""
-    valid = None if null is None or not null.any() else _packed(~null)
-    return pa.Array.from_buffers(pa.bool_(), len(values), [valid, _packed(values)])
+def truth_array(values: Mask, valid: Mask | None = None) -> pa.BooleanArray:
+    """Return truths as an array, null where they are not valid."""
+    return pa.Array.from_buffers(pa.bool_(), len(values), [_validity(valid), _packed(values)])
 
 
 def joined(column: pa.ChunkedArray) -> pa.Array:
@@ -59,6 +57,10 @@ def _bits(buffer: pa.Buffer | None, offset: int, count: int) -> Mask:
     held = np.frombuffer(buffer, np.uint8, count=(offset + count + 7) // 8)[first:]
     bits = np.unpackbits(held, bitorder="little")
     return bits[offset - 8 * first :][:count].view(np.bool_)
+
+
+def _validity(valid: Mask | None) -> pa.Buffer | None:
+    return None if valid is None or valid.all() else _packed(valid)
 
 
 def _packed(values: Mask) -> pa.Buffer:

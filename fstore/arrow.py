@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fstore.arrays import nulls, raw_values, truths
+from fstore.arrays import raw_values, truths, valid
 from fstore.types import Column, DataType, parse_type
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
@@ -180,7 +180,7 @@ def _values(array: pa.Array) -> _Words:
     words = _valid_values(array)
     if array.null_count:
         words = words if words.flags.writeable else words.copy()
-        words[nulls(array)] = _NULL
+        words[~valid(array)] = _NULL
     return words
 
 

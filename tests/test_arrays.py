@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fstore.arrays import joined, nulls, number_array, raw_values, truth_array, truths
+from fstore.arrays import joined, number_array, raw_values, truth_array, truths, valid
 
 NUMBERS = [1, None, -3, 4, None, 6, 7, 8, 9, 10, None, 12, 13, 14, 15, 16, 17, None, 19]
 
@@ -16,8 +16,8 @@ NUMBERS = [1, None, -3, 4, None, 6, 7, 8, 9, 10, None, 12, 13, 14, 15, 16, 17, N
 def test_slices_have_their_own_values_and_nulls(start: int, length: int) -> None:
     array = pa.array(NUMBERS, pa.int32()).slice(start, length)
     expected = NUMBERS[start : start + length]
-    assert nulls(array).tolist() == [value is None for value in expected]
-    assert [value for value, null in zip(raw_values(array), nulls(array), strict=True) if not null] == [
+    assert valid(array).tolist() == [value is not None for value in expected]
+    assert [value for value, known in zip(raw_values(array), valid(array), strict=True) if known] == [
         value for value in expected if value is not None
     ]
 
@@ -26,18 +26,18 @@ def test_slices_have_their_own_values_and_nulls(start: int, length: int) -> None
 def test_truths_of_slices(start: int) -> None:
     values = [number is not None and number % 3 == 0 for number in NUMBERS]
     assert truths(pa.array(values).slice(start)).tolist() == values[start:]
-    assert nulls(pa.array([None, True, None]).slice(1)).tolist() == [False, True]
+    assert valid(pa.array([None, True, None]).slice(1)).tolist() == [True, False]
     assert truths(pa.array([], pa.bool_())).tolist() == []
 
 
 def test_numbers_become_arrays_of_their_type_or_another_of_their_width() -> None:
-    null = np.array([False, True, False])
+    known = np.array([True, False, True])
     assert number_array(np.array([1, 2, 3], np.int16)[::-1]).equals(pa.array([3, 2, 1], pa.int16()))
-    assert number_array(np.array([0, 2, 86_400_000_000]), null, type=pa.timestamp("us", tz="UTC")).equals(
+    assert number_array(np.array([0, 2, 86_400_000_000]), known, type=pa.timestamp("us", tz="UTC")).equals(
         pa.array([0, None, 86_400_000_000], pa.timestamp("us", tz="UTC"))
     )
-    assert number_array(np.array([0.5, np.nan, -0.0]), null).null_count == 1
-    assert truth_array(np.array([True, True, False]), null).equals(pa.array([True, None, False]))
+    assert number_array(np.array([0.5, np.nan, -0.0]), known).null_count == 1
+    assert truth_array(np.array([True, True, False]), known).equals(pa.array([True, None, False]))
 
 
 def test_chunks_are_joined() -> None:

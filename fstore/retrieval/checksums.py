@@ -14,8 +14,8 @@ import pyarrow as pa
 from fstore.arrow import column_hashes, finished_hashes, hash_text, hashes_sum
 
 _THREADS = 2
-_PART_ROWS, _BATCH_ROWS = 262_144, 131_072
-"""Rows that a thread takes at a time, and that are hashed at once: fewer, and threads wait for each other."""
+_LEAST_ROWS, _PART_ROWS, _BATCH_ROWS = 16_384, 262_144, 131_072
+"""Rows that a thread takes at least and at most, and those hashed at once: fewer, and threads wait for each other."""
 
 
 class FrameChecksums:
@@ -29,7 +29,8 @@ class FrameChecksums:
     def add(self, table: pa.Table) -> None:
         """Take in rows; all columns must be there."""
         chosen = table.select([*self._spine, *self._features])
-        parts = [chosen.slice(start, _PART_ROWS) for start in range(0, chosen.num_rows, _PART_ROWS)]
+        rows = min(_PART_ROWS, max(_LEAST_ROWS, -(-chosen.num_rows // _THREADS)))
+        parts = [chosen.slice(start, rows) for start in range(0, chosen.num_rows, rows)]
         if len(parts) < 2:
             found = [self._sums_of(part) for part in parts]
         else:

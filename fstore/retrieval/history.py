@@ -126,9 +126,10 @@ def find_answers(step: Step, grid: Grid, instants: Micros, *, counts: Mask, stri
     if step.ttl is not None and len(grid.ends):
         expired = (interval >= 0) & (grid.ends[interval] < oldest)
     read = newest[np.flatnonzero(np.bincount(ended[~expired] if expired.any() else ended))]
+    read = read[read >= 0]
     return Answer(
         grid=grid, visible=visible, oldest=oldest, interval=interval, expired=expired, fallback=astray,
-        used=np.unique(read[read >= 0]),
+        used=read[np.flatnonzero(np.diff(read, prepend=-1))],  # they ascend
     )  # fmt: skip
 
 
@@ -157,7 +158,7 @@ def used_heads(heads: Sequence[Head], answer: Answer) -> list[Head]:
     grid, used = answer.grid, answer.used
     holder = grid.head[used]
     cut: list[Head] = []
-    for index in np.unique(holder):
+    for index in sorted(set(holder.tolist())):  # np.unique would import all of numpy.ma
         inside = used[holder == index]
         start, end = from_micros(int(grid.starts[inside[0]])), from_micros(int(grid.ends[inside[-1]]))
         cut.append(msgspec.structs.replace(heads[index], start=start, end=end))

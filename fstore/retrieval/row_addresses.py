@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fstore.arrays import Mask, joined, nulls, number_array, raw_values, truth_array
+from fstore.arrays import Mask, joined, number_array, raw_values, truth_array, valid
 from fstore.arrow import TIMESTAMP, arrow_type
 from fstore.plan.steps import EVENT_TIMESTAMP
 from fstore.retrieval.history import Micros
@@ -75,7 +75,7 @@ class Addresses(msgspec.Struct, frozen=True, kw_only=True):
         ends = np.cumsum(np.bincount(piece + 1, minlength=pieces + 1))
         for start, end in itertools.pairwise(ends):
             places = order[start:end]
-            yield places, self.numbers[places] & ((1 << self.bits) - 1)
+            yield places, (self.numbers[places] & ((1 << self.bits) - 1)).astype(np.intp)
 
 
 class _Coded(msgspec.Struct, frozen=True, kw_only=True):
@@ -163,7 +163,7 @@ def _coded(columns: Sequence[pa.ChunkedArray], spine: pa.ChunkedArray) -> _Coded
         codes = [np.zeros(0, np.int32)]
         for chunk in column.chunks:
             if known is None or not chunk.dictionary.equals(known[0]):
-                known = chunk.dictionary, np.append(_positions(chunk.dictionary, distinct), -1)
+                known = chunk.dictionary, np.append(_positions(chunk.dictionary, distinct), np.int32(-1))
             codes.append(known[1][_filled(chunk.indices)])
         pieces.append(np.concatenate(codes))
     return _Coded(pieces=pieces, spine=_positions(spine, distinct), count=len(distinct))
@@ -193,4 +193,4 @@ def _positions(values: pa.Array | pa.ChunkedArray, distinct: pa.Array) -> Number
 def _filled(indices: pa.Array) -> Numbers:
     """Return indices with -1 for null."""
     values = cast("Numbers", raw_values(indices))
-    return np.where(nulls(indices), values.dtype.type(-1), values) if indices.null_count else values
+    return np.where(valid(indices), values, values.dtype.type(-1)) if indices.null_count else values

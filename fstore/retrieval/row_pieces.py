@@ -7,7 +7,6 @@ together. A piece is read as often as needed, some columns at a time, and no fil
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import pyarrow as pa
@@ -57,19 +56,19 @@ class Piece(msgspec.Struct, frozen=True, kw_only=True):
         for part in self.parts:
             with pq.ParquetFile(part.path, metadata=part.metadata, read_dictionary=encoded, pre_buffer=False) as file:
                 tables.append(file.read_row_groups(part.groups, columns=held, use_threads=False))
-        return pa.concat_tables(tables)
+        return pa.concat_tables(tables, promote_options="default")
 
 
-def cut_pieces(held: Sequence[tuple[HeldFile, str]], threads: ThreadPoolExecutor) -> list[Piece]:
+def cut_pieces(held: Sequence[tuple[HeldFile, str]]) -> list[Piece]:
     """Return the pieces of local files, given with their paths, that may hold rows of the ranges to be read of them.
 
-    Raises what :meth:`Piece.read` raises.
+    Raises what :meth:`Piece.read` raises. Footers are read one by one: threads would only wait for each other.
     """
     pieces: list[Piece] = []
     parts: list[PiecePart] = []
     rows = 0
-    for found in threads.map(_parts, held):
-        for part in found:
+    for item, path in held:
+        for part in _parts(item, path):
             if parts and (rows + part.rows > PIECE_ROWS or part.layout != parts[0].layout):
                 pieces.append(Piece(parts=tuple(parts)))
                 parts, rows = [], 0
@@ -83,9 +82,8 @@ def is_text(kind: pa.DataType) -> bool:
     return kind in (pa.string(), pa.binary())
 
 
-def _parts(held: tuple[HeldFile, str]) -> list[PiecePart]:
+def _parts(item: HeldFile, path: str) -> list[PiecePart]:
     """Return a small file as one part, of a larger one every row group that may hold wanted rows."""
-    item, path = held
     metadata = pq.read_metadata(path)
     every = range(metadata.num_row_groups)
     groups: list[tuple[int, ...]] = [tuple(every)]

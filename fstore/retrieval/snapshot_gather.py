@@ -38,7 +38,7 @@ def gather_snapshots(
     held = [(item, offline.full_path(item.file.path)) for item in published.held]
     workers = backends.settings.threads or os.cpu_count() or 1
     with explaining_losses(backends, published), ThreadPoolExecutor(workers) as threads:
-        pieces = cut_pieces(held, threads)
+        pieces = cut_pieces(held)
         snapshots = Snapshots(ends=answer.grid.ends[answer.used], attempts=_attempts(answer, heads))
         addresses = find_addresses(pieces, step.keys, snapshots, rows.keys, _wanted(answer), threads)
         found = addresses.found

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from fstore.arrays import joined, nulls, number_array
+from fstore.arrays import joined, number_array, valid
 from fstore.arrow import TIMESTAMP
 from fstore.retrieval.features import SelectedView
 from fstore.retrieval.history import BEFORE_ALL, Answer, Mask, Micros
@@ -77,7 +77,7 @@ class EntityTimes(msgspec.Struct, frozen=True, kw_only=True):
         complete = np.ones(len(self.instants), dtype=np.bool_)
         for key in self.keys:
             if key.null_count:
-                complete &= ~nulls(joined(key))
+                complete &= valid(joined(key))
         return complete
 
 
@@ -126,7 +126,7 @@ def report_rows(
 
 def instants_column(micros: Micros) -> pa.Array:
     """Return instants as Arrow has them, BEFORE_ALL as null."""
-    return number_array(micros, micros == BEFORE_ALL, type=TIMESTAMP)
+    return number_array(micros, micros != BEFORE_ALL, type=TIMESTAMP)
 
 
 def merged_reports(parts: Sequence[ViewReport], intervals: int) -> ViewReport:
