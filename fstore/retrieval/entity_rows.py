@@ -22,6 +22,7 @@ from fstore.arrays import joined, raw_values
 from fstore.arrow import arrow_type
 from fstore.dataframes import frame_table
 from fstore.errors import EntityColumnError, did_you_mean, listing
+from fstore.retrieval.uneven_rows import mark_lacking, refuse_lacking
 from fstore.types import Column, parse_type
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ def key_columns(table: pa.Table, keys: Sequence[Column], view: str) -> list[pa.C
                 f"the entity rows have no column {key.name!r}, a join key of view {view!r}; they have "
                 f"{listing(table.column_names)}.{did_you_mean(key.name, table.column_names)}"
             )
+        refuse_lacking(table, key.name, f"a join key of view {view!r}", "the features of that row are null")
         converted.append(_converted(table[key.name], key, view))
     return converted
 
@@ -103,6 +105,8 @@ def request_values(table: pa.Table, column: Column, feature: str) -> pa.ChunkedA
             f"{listing(table.column_names)}.{did_you_mean(column.name, table.column_names)} Give it as a column "
             f'of the entity rows, or online as request={{"{column.name}": […]}}'
         )
+    needs = f"which on-demand feature {feature!r} needs as {column.type}"
+    refuse_lacking(table, column.name, needs, "the feature is computed from a null")
     given, wanted = _plain(table[column.name]), arrow_type(parse_type(column.type))
     if pa.types.is_null(given.type):
         return given.cast(wanted)
@@ -184,7 +188,7 @@ def _as_table(rows: object) -> pa.Table:
             return _from_lists(rows)
         if isinstance(rows, Sequence) and all(isinstance(row, Mapping) for row in rows):
             names = list(dict.fromkeys(name for row in rows for name in row))
-            return _from_lists({name: [row.get(name) for row in rows] for name in names})
+            return mark_lacking(_from_lists({name: [row.get(name) for row in rows] for name in names}), rows)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise EntityColumnError(f"the entity rows have a column of mixed types: {error}") from None
     except (OverflowError, ValueError, pa.ArrowException) as error:

@@ -24,6 +24,7 @@ from fstore.retrieval.on_demand import on_demand_program
 from fstore.retrieval.point_in_time import check_view, join_view
 from fstore.retrieval.splits import refuse_immature
 from fstore.retrieval.training import Accuracy, Manifest, Missing
+from fstore.retrieval.uneven_rows import without_marks
 from fstore.retrieval.view_features import EntityTimes, ViewFeatures, ViewReport, merged_reports
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ class FrameReader:
         joined = _side_by_side(join, selection.views, keys)
         values = {name: part.table[name] for part in joined for name in part.table.column_names}
         values |= self._on_demand.evaluate(rows, values)
-        table = rows
+        table = without_marks(rows)
         for reference, column in zip(selection.references, selection.columns, strict=True):
             table = table.append_column(column, values[reference])
         self._checksums.add(table)

@@ -106,6 +106,8 @@ def _as_lists(entities: Entities) -> dict[str, list[object] | tuple[object, ...]
         if not all(type(row) is dict for row in entities):
             return None
         names = dict.fromkeys(name for row in entities for name in row)
+        if any(len(row) != len(names) for row in entities):  # a key that a row lacks is no null
+            return None
         return {name: [row.get(name) for row in entities] for name in names}
     if type(entities) is not dict and not isinstance(entities, Mapping):
         return None

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from fstore.retrieval.online_entities import OnlineEntities
 from fstore.retrieval.online_values import Status, ViewValues
+from fstore.retrieval.uneven_rows import without_marks
 from fstore.stores.row_values import objects
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ class OnlineResponse:
 
     def to_arrow(self) -> pa.Table:
         """Return entity columns and features as an Arrow table."""
-        table = self._entities.table
+        table = without_marks(self._entities.table)
         for column, reference, view, feature, _ in self._places:
             array = self._computed[reference] if view is None else self._views[view].rows.arrow(feature)
             table = table.append_column(column, array)

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from fstore.errors import EntityColumnError, RequestInvalid, did_you_mean, listing
 from fstore.retrieval.entity_rows import read_entity_rows
+from fstore.retrieval.uneven_rows import mark_lacking
 from fstore.serving.json_values import decode_column, json_type
 from fstore.serving.requests import Entities
 from fstore.types import parse_type
@@ -47,7 +48,8 @@ def typed_table(
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:
         raise EntityColumnError(f"the entity columns differ in length: {lengths}")
-    return pa.table({name: _column(name, values, types, declared) for name, values in columns.items()})
+    table = pa.table({name: _column(name, values, types, declared) for name, values in columns.items()})
+    return table if isinstance(entities, dict) else mark_lacking(table, entities)
 
 
 def needs_types(columns: Mapping[str, Sequence[object]], declared: Mapping[str, str]) -> bool:
@@ -84,7 +86,7 @@ def _other_forms(declared: str) -> tuple[bool, bool]:
 
 
 def by_column(entities: Entities) -> dict[str, list[Any]]:
-    """Return entities as lists by column; what an entity does not have is null."""
+    """Return entities as lists by column; what an entity does not have is null, which :func:`typed_table` tells apart."""
     if isinstance(entities, dict):
         return entities
     names = dict.fromkeys(name for row in entities for name in row)

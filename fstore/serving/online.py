@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from fstore.retrieval.async_client import AsyncClient
+from fstore.retrieval.uneven_rows import lacking
 from fstore.serving.entities import by_column, json_types, needs_types, typed_table
 from fstore.serving.exchange import Answer, Received
 from fstore.serving.inputs import DeclaredInputs
@@ -42,8 +43,9 @@ class OnlineRoute:
         if declared is None:
             declared = await asyncio.to_thread(self._inputs.read, request.features, request.service)
         given: dict[str, list[object]] | pa.Table = entities
-        if values or request.types or needs_types(entities, declared):
-            given = typed_table(entities, request.types, declared, values)
+        uneven = type(request.entities) is list and bool(lacking(request.entities))
+        if values or request.types or uneven or needs_types(entities, declared):
+            given = typed_table(request.entities, request.types, declared, values)
         response = await self._client.get_online_features(
             request.features, given, service=request.service, full_names=request.full_names
         )

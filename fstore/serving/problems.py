@@ -7,6 +7,7 @@ operator's.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -85,6 +86,9 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     facts: dict[str, Any] = {}
 
 
+_URL = re.compile(r"\b([a-z][a-z0-9+.-]*)://[^\s'\"`]*[^\s'\"`.,;:)]")
+
+
 def status_of(error: FStoreError) -> int:
     """Return the HTTP status of an error."""
     status = getattr(error, "status", None)
@@ -104,12 +108,12 @@ def retry_after(error: FStoreError, status: int) -> int | None:
 
 
 def encode_problem(error: FStoreError, status: int, request_id: str) -> bytes:
-    """Return the body that tells of an error."""
+    """Return the body that tells of an error; of the URLs of registry and stores it tells the scheme only."""
     problem = Problem(
         type=f"urn:fstore:error:{error.code}",
         title=(type(error).__doc__ or "").partition("\n")[0].strip(),
         status=status,
-        detail=str(error),
+        detail=_URL.sub(r"\1://…", str(error)),
         code=error.code,
         retryable=error.retryable,
         request_id=request_id,

@@ -56,6 +56,7 @@ def read(request: pytest.FixtureRequest, publisher: Publisher) -> object:
     [
         ("users:n", {"user_id": ["é\0", "a", "a", "zoe"]}, [2, 1, 1, 0]),
         ("users:n", [{"user_id": "a"}, {"user_id": None}], [1, None]),
+        ("users:n", [{"user_id": "a"}, {"user_id": None, "note": "x"}], [1, None]),
         ("users:n", {"user_id": np.array(["a", "zoe"], dtype=object)}, [1, 0]),
         ("users:n", pa.table({"user_id": pa.array(["a"]).dictionary_encode()}), [1]),
         ("users:n", {"user_id": []}, []),
@@ -80,6 +81,10 @@ def test_keys_in_every_form_find_their_rows(read: object, feature: str, entities
         (["user:n"], {"user_id": ["a"]}, UnknownFeature, "Did you mean 'users'?"),
         (["users:n"], None, RetrievalError, "entities is missing: pass the join keys"),
         (["users:n"], {"user": ["a"]}, EntityColumnError, "have no column 'user_id', a join key of view 'users'"),
+        (["users:n"], [{"user_id": "a"}, {"user_id": "a"}, {"user": "a"}], EntityColumnError,
+         "the entity row at position 2 has no 'user_id', a join key of view 'users', and others have. Give None where there"),
+        (["visits:count"], [{"user_id": "a"}, {"user_id": "a", "shop": 7}], EntityColumnError,
+         "the entity row at position 0 has no 'shop', a join key of view 'visits', and others have"),
         (["users:n"], {"user_id": [1]}, EntityColumnError, "holds int64, but the join key of view 'users' is string"),
         (["users:n"], {"user_id": ["a", 1]}, EntityColumnError, "the entity rows have a column of mixed types"),
         (["users:n"], {"user_id": ["a", math.nan]}, EntityColumnError,
