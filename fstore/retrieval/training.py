@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from fstore.decoding import decode_json
 from fstore.definitions.references import ON_DEMAND
 from fstore.errors import RetrievalError, SettingsError
-from fstore.interval import format_instant
+from fstore.interval import format_duration, format_instant
 from fstore.retrieval.point_in_time import ViewReport
 from fstore.retrieval.splits import mature_rows, split_rows
 
@@ -166,8 +166,9 @@ class TrainingFrame:
 def explain_manifest(manifest: Manifest) -> str:
     """Describe in text where a frame's values come from, view by view."""
     head = (
-        f"{manifest.rows} rows, {len(manifest.features)} features, project {manifest.project!r} at sequence "
-        f"{manifest.sequence}, registry version {manifest.registry_version}, read {format_instant(manifest.created_at)}"
+        f"{_counted(manifest.rows, 'row')}, {_counted(len(manifest.features), 'feature')}, project {manifest.project!r} "
+        f"at sequence {manifest.sequence}, registry version {manifest.registry_version}, read "
+        f"{format_instant(manifest.created_at)}"
     )
     return "\n".join([head, *(line for report in manifest.views for line in _explain_view(report))])
 
@@ -177,7 +178,8 @@ def _explain_view(report: ViewReport) -> Sequence[str]:
     join = (
         "windows at each row's own instant" if report.kind == "exact" else "nothing to join" if plan is None else plan.join
     )
-    ttl = "no ttl" if report.ttl_seconds is None else f"ttl {report.ttl_seconds:g} s"
+    ttl = "no ttl" if report.ttl_seconds is None else f"ttl {format_duration(timedelta(seconds=report.ttl_seconds))}"
+    written = "" if report.kind == "exact" else f", written by {_counted(len(report.attempts), 'attempt')}"
     counts = {
         "a row": report.value_rows,
         "the empty row": report.empty_rows,
@@ -189,13 +191,21 @@ def _explain_view(report: ViewReport) -> Sequence[str]:
     name = report.view if report.alias is None else f"{report.view} as {report.alias}"
     lines = [
         f"  {name} ({report.kind}, {report.fingerprint}, generation {report.generation}): {join}, {ttl}, lag "
-        f"{report.lag_seconds:g} s, written by {len(report.attempts)} attempts",
+        f"{format_duration(timedelta(seconds=report.lag_seconds))}{written}",
         f"    {found or 'no rows'}",
     ]
     if plan is not None:
         used = f"{report.intervals} of " if report.kind == "snapshot" else ""
-        read = f"reads {plan.files} files with {plan.rows} rows for {used}{plan.published_intervals} published intervals"
+        read = (
+            f"reads {_counted(plan.files, 'file')} with {_counted(plan.rows, 'row')} for {used}"
+            f"{_counted(plan.published_intervals, 'published interval')}"
+        )
         lines.insert(1, f"    {read}; of the features {', '.join(plan.columns)}")
     if report.fallback_rows:
-        lines.append(f"    {report.fallback_rows} rows read an older interval: theirs is blocked or was not published")
+        rows = _counted(report.fallback_rows, "row")
+        lines.append(f"    {rows} read an older interval: theirs is blocked or was not published")
     return lines
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"

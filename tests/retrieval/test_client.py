@@ -221,8 +221,8 @@ def test_explain_says_how_the_rows_fared(client: Client) -> None:
     text = client.get_historical_features(ROWS, ["orders:n"], as_of=3).explain()
     assert text.splitlines()[1:] == [
         "  orders (snapshot, fp-orders, generation 1): rows gathered by their address for (key, end of the snapshot), ttl "
-        "172800 s, lag 0 s, written by 1 attempts",
-        "    reads 1 files with 2 rows for 2 of 2 published intervals; of the features n",
+        "2d, lag 0s, written by 1 attempt",
+        "    reads 1 file with 2 rows for 2 of 2 published intervals; of the features n",
         "    2 a row; 1 the empty row; 1 null, key is null",
     ]
 
