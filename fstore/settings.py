@@ -77,7 +77,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return Path(self.root) / self.definitions
 
 
-_ENVIRONMENT = {name: f"FSTORE_{name.upper()}" for name in Settings.__struct_fields__}
+def setting_variable(name: str) -> str:
+    """Return the environment variable of a setting."""
+    return f"FSTORE_{name.upper()}"
+
+
+_ENVIRONMENT = {name: setting_variable(name) for name in Settings.__struct_fields__}
 
 
 def find_root(start: Path) -> Path:

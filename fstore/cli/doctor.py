@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,7 +19,7 @@ from fstore.cli.output import console, print_json
 from fstore.cli.project import compile_project
 from fstore.errors import FStoreError
 from fstore.plan.service_diff import diff_on_demand, diff_services
-from fstore.settings import Settings, load_settings
+from fstore.settings import Settings, load_settings, setting_variable
 
 Verdict = Literal["ok", "warning", "wrong"]
 MARKS = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "wrong": "[red]✗[/]"}
@@ -50,6 +51,7 @@ def _examine() -> list[Finding]:
     except FStoreError as error:
         return [*found, Finding(subject="settings", verdict="wrong", detail=str(error))]
     found.append(Finding(subject="settings", verdict="ok", detail=f"project {settings.project} at {settings.root}"))
+    found.extend(_misspelt(os.environ))
     with open_backends(settings) as backends:
         examinations: dict[str, Callable[[], Finding]] = {
             "registry": lambda: _registry(backends),
@@ -83,6 +85,23 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
+
+
+def _misspelt(environ: Mapping[str, str]) -> list[Finding]:
+    """Return a warning for every variable that nearly has the name of a setting."""
+    known = {setting_variable(name): name for name in Settings.__struct_fields__}
+    found: list[Finding] = []
+    for variable in sorted(environ):
+        prefix, _, name = variable.partition("_")
+        if prefix == "FSTORE" and variable not in known:
+            close = difflib.get_close_matches(name.lower(), known.values(), n=1, cutoff=0.8)
+            found += [_misspelling(variable, setting_variable(each)) for each in close]
+    return found
+
+
+def _misspelling(variable: str, meant: str) -> Finding:
+    detail = f"{variable} is no setting, and does nothing. Did you mean {meant}?"
+    return Finding(subject="settings", verdict="warning", detail=detail)
 
 
 def _registry(backends: Backends) -> Finding:

@@ -16,9 +16,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def fstore(*arguments: str, cwd: Path, expect: int = 0) -> str:
+def fstore(*arguments: str, cwd: Path, expect: int = 0, **variables: str) -> str:
     """Run a command in a process of its own, as a user does, and return what it printed."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("FSTORE_")} | {"COLUMNS": "200"}
+    environment |= variables
     done = subprocess.run(
         [sys.executable, "-m", "fstore.cli", *arguments],
         cwd=cwd,
@@ -107,6 +108,19 @@ def test_lineage_names_the_columns_of_the_source(shop: Path) -> None:
 def test_doctor_finds_nothing_wrong(shop: Path) -> None:
     findings = json.loads(fstore("doctor", "--json", cwd=shop))
     assert [finding for finding in findings if finding["verdict"] == "wrong"] == []
+
+
+def test_doctor_names_variables_that_are_nearly_settings(shop: Path) -> None:
+    given = {
+        "FSTORE_MEMRY_LIMIT": "1GB",
+        "FSTORE_FAILPOINTS": "",
+        "FSTORE_CONNECTION_SHOP": "postgresql://",
+        "FSTORE_THREADS": "1",
+    }
+    findings = json.loads(fstore("doctor", "--json", cwd=shop, **given))
+    assert [finding["detail"] for finding in findings if finding["verdict"] != "ok"] == [
+        "FSTORE_MEMRY_LIMIT is no setting, and does nothing. Did you mean FSTORE_MEMORY_LIMIT?"
+    ]
 
 
 def test_a_broken_module_is_reported_with_its_line_and_apply_records_nothing(tmp_path: Path) -> None:
