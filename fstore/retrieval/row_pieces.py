@@ -16,6 +16,7 @@ from fstore.arrow import TIMESTAMP
 from fstore.integrity import HeldFile
 from fstore.interval import to_micros
 from fstore.plan.steps import EVENT_TIMESTAMP
+from fstore.retrieval.arrow_memory import system_memory
 
 PIECE_ROWS = 131_072
 """Row groups are put together up to here, and are never cut."""
@@ -54,7 +55,9 @@ class Piece(msgspec.Struct, frozen=True, kw_only=True):
         encoded = [name for name in held if is_text(schema.field(name).type) and _has_dictionary(metadata, name)]
         tables = []
         for part in self.parts:
-            with pq.ParquetFile(part.path, metadata=part.metadata, read_dictionary=encoded, pre_buffer=False) as file:
+            with system_memory():
+                opened = pq.ParquetFile(part.path, metadata=part.metadata, read_dictionary=encoded, pre_buffer=False)
+            with opened as file:
                 tables.append(file.read_row_groups(part.groups, columns=held, use_threads=False))
         return pa.concat_tables(tables, promote_options="default")
 
