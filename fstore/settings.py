@@ -21,6 +21,7 @@ from fstore.interval import parse_duration
 
 _PROJECT_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _ENVIRONMENT_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+_LAST_PORT = 65535
 _LEAST_RETENTION = timedelta(hours=1)
 _RESERVED_ENVIRONMENTS = ("next", "live", "production")
 
@@ -162,6 +163,8 @@ def _check_ranges(settings: Settings) -> None:
         value = getattr(settings, name)
         if value < minimum:
             raise SettingsError(f"setting {name!r} is {value}, and has to be at least {minimum}")
+    if settings.serve_port > _LAST_PORT:
+        raise SettingsError(f"setting 'serve_port' is {settings.serve_port}, and has to be at most {_LAST_PORT}")
     name = settings.environment
     if name and (name in _RESERVED_ENVIRONMENTS or not _ENVIRONMENT_NAME.fullmatch(name)):
         raise SettingsError(

@@ -142,6 +142,7 @@ def test_a_project_that_is_no_name(root: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
+        ("serve_port", "65536", "setting 'serve_port' is 65536, and has to be at most 65535"),
         ("threads", "-1", "setting 'threads' is -1, and has to be at least 0"),
         ("max_catch_up", "0", "setting 'max_catch_up' is 0, and has to be at least 1"),
         ("quarantine_cap", "-5", "setting 'quarantine_cap' is -5, and has to be at least 0"),

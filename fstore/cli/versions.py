@@ -78,7 +78,10 @@ def show_diff(view: str | None, html: Path | None, *, as_json: bool) -> None:
             )
         compared = [compare_generations(backends, old, new) for old, new in pairs]
     if html is not None:
-        html.write_text(html_page(compared), encoding="utf-8")
+        try:
+            html.write_text(html_page(compared), encoding="utf-8")
+        except OSError as error:
+            raise SettingsError(f"--html {html} cannot be written: {error.strerror}") from None
     if as_json:
         print_json(compared)
         return

@@ -40,6 +40,8 @@ def test_a_breaking_change_from_plan_to_rollback(shop: Path) -> None:
     assert "The new generations are complete" in fstore("run", cwd=shop)
     page = shop / "diff.html"
     assert "user_purchases: generation 1 with" in fstore("diff", "--html", str(page), cwd=shop)
+    nowhere = fstore("diff", "--html", "nowhere/diff.html", cwd=shop, expect=1)
+    assert nowhere == "error settings_error --html nowhere/diff.html cannot be written: No such file or directory\n"
     (compared,) = json.loads(fstore("diff", "--json", cwd=shop))
     changed = {item["feature"]: item["changed_rows"] > 0 for item in compared["features"]}
     assert changed["amount_avg_7d"]
