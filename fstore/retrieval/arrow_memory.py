@@ -1,7 +1,7 @@
 """Memory for what is decoded and soon forgotten: the system's allocator instead of Arrow's own.
 
-Arrow's allocator asks for huge pages, and the kernel clears each of them whole: for a million rows that took up to a fifth of
-a read and 70 MB. Who chose another allocator keeps it.
+Arrow's allocator asks for huge pages, and the kernel clears each of them whole: up to a fifth of a
+read and 70 MB, for a million rows. Who chose another allocator keeps it.
 """
 
 from __future__ import annotations
