@@ -7,9 +7,10 @@ order, and the manifest with its checksums is that of the frame read at once.
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -31,7 +32,54 @@ _PART_BYTES = 64 * 1024 * 1024
 _LEAST_ROWS, _MOST_ROWS = 20_000, 1_000_000
 
 
-class FrameStream:
+class BatchStream(ABC):
+    """A training frame that comes in batches, whoever reads it. Use as a context manager, or close it."""
+
+    def __init__(self) -> None:
+        self._manifest: Manifest | None = None
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest, once all batches were read. Raises RetrievalError before."""
+        if self._manifest is None:
+            raise RetrievalError("a stream has its manifest when all of its batches were read, or its file is written")
+        return self._manifest
+
+    @abstractmethod
+    def to_batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield the rows in the order given, as record batches of equal schema; at least one."""
+
+    def to_parquet(self, path: str | Path) -> None:
+        """Write the rows and the manifest as one Parquet file, which appears whole or not at all."""
+        target = Path(path)
+        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+        batches = self.to_batches()
+        try:
+            first = next(batches)
+            with pq.ParquetWriter(partial, first.schema) as writer:
+                writer.write_batch(first)
+                for batch in batches:
+                    writer.write_batch(batch)
+                writer.add_key_value_metadata({MANIFEST_KEY: self.manifest.to_json().encode()})
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def explain(self) -> str:
+        """Describe in text where the values came from, view by view, once all were read."""
+        return explain_manifest(self.manifest)
+
+    def close(self) -> None:  # noqa: B027  (not every stream holds something)
+        """Let go of what the stream holds."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+class FrameStream(BatchStream):
     """A training frame that is read while it is consumed, as often as wanted. Use as a context manager, or close it.
 
     Every reading reads the same moment of the log.
@@ -43,20 +91,13 @@ class FrameStream:
             raise RetrievalError(
                 f"part_rows must be a whole number from 1 up, got {part_rows!r}: leave it out for a good one"
             )
+        super().__init__()
         self._make_reader, self._spine = make_reader, spine
         self._reader = make_reader(None)
         self._reader.refuse_names(spine.schema.names)
         width = sum(_width(kind) for kind in [*spine.schema.types, *self._feature_types()])
         self._part_rows = part_rows or max(_LEAST_ROWS, min(_MOST_ROWS, _PART_BYTES // max(1, width)))
-        self._manifest: Manifest | None = None
         self._used = False
-
-    @property
-    def manifest(self) -> Manifest:
-        """The manifest, once all batches were read. Raises RetrievalError before."""
-        if self._manifest is None:
-            raise RetrievalError("a stream has its manifest when all of its batches were read, or its file is written")
-        return self._manifest
 
     def to_batches(self) -> Iterator[pa.RecordBatch]:
         """Yield the rows in the order given, as record batches of equal schema; at least one.
@@ -76,22 +117,6 @@ class FrameStream:
                 yield pa.RecordBatch.from_pylist([], schema) if batch is None else batch.replace_schema_metadata(None)
         self._manifest = reader.manifest()
 
-    def to_parquet(self, path: str | Path) -> None:
-        """Write the rows and the manifest as one Parquet file, which appears whole or not at all."""
-        target = Path(path)
-        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-        batches = self.to_batches()
-        try:
-            first = next(batches)
-            with pq.ParquetWriter(partial, first.schema) as writer:
-                writer.write_batch(first)
-                for batch in batches:
-                    writer.write_batch(batch)
-                writer.add_key_value_metadata({MANIFEST_KEY: self.manifest.to_json().encode()})
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
-
     def explain(self) -> str:
         """Describe in text what is going to be read and, once it was, where the values came from, view by view."""
         if self._manifest is not None:
@@ -108,12 +133,6 @@ class FrameStream:
     def close(self) -> None:
         """Delete what was written to read the entity rows in parts."""
         self._spine.close()
-
-    def __enter__(self) -> FrameStream:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
 
     def _feature_types(self) -> list[pa.DataType]:
         return [kind for view in self._reader.selection.views for kind in view.schema.types]

@@ -87,9 +87,10 @@ class App:
                 limits=Limits(body_bytes=settings.serve_max_body_bytes, seconds=settings.serve_timeout),
                 deadlines=Deadlines(), metrics=metrics, lifecycle=lifecycle, log_access=settings.serve_access_log,
             )  # fmt: skip
-            historical = HistoricalRoutes(threads, inputs, settings.serve_max_rows)
+            historical = HistoricalRoutes(threads, inputs, settings.serve_max_rows, settings.serve_timeout)
             self._serve("POST", "/v1/online-features", OnlineRoute(client, inputs, settings.serve_max_keys).answer, around)
             self._serve("POST", "/v1/historical-features", historical.historical, around)
+            self._serve("POST", "/v1/scan-historical-features", historical.scan, around)
             self._serve("POST", "/v1/batch-features", historical.batch, around)
             health = Health(backends, lifecycle)
             self._serve("GET", "/v1/services", _listing(list_services, backends), around)

@@ -7,6 +7,7 @@ ASGI, because most of an online request's time would otherwise go into wrapping 
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 import math
@@ -24,6 +25,7 @@ from fstore.serving.lifecycle import Lifecycle
 from fstore.serving.media import Form, forms
 from fstore.serving.metrics import OTHER, ROUTES, Metrics
 from fstore.serving.problems import PROBLEM_TYPE, encode_problem, retry_after, status_of
+from fstore.serving.streaming import StreamedBody
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -52,13 +54,14 @@ class Received(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What goes back: a body in one or more pieces. ``rows`` are the entity rows answered, for the metrics."""
+    """What goes back: a body in one or more pieces, or a stream of them. ``rows`` are the entity rows, for the metrics."""
 
     body: Sequence[bytes | memoryview]
     content_type: str
     status: int = 200
     headers: tuple[tuple[bytes, bytes], ...] = ()
     rows: int = 0
+    stream: StreamedBody | None = None
 
 
 Handler: TypeAlias = Callable[[Received], Awaitable[Answer]]
@@ -104,7 +107,14 @@ class Exchange:
         try:
             answer = await self._answer(scope, headers, receive, around, request_id)
             status, rows, sent = answer.status, answer.rows, sum(map(len, answer.body))
-            await _send(send, answer, request_id, sent, closing=around.lifecycle.draining or status == 413)
+            closing = around.lifecycle.draining or status == 413
+            if answer.stream is None:
+                await _send(send, answer, request_id, sent, closing=closing)
+            else:
+                try:
+                    status, sent = await _stream(send, receive, answer, answer.stream, request_id, closing=closing)
+                finally:
+                    rows = answer.stream.rows
         except Gone:
             pass
         finally:
@@ -179,6 +189,42 @@ async def _send(send: Send, answer: Answer, request_id: str, size: int, *, closi
     for piece in pieces[:-1]:
         await send({"type": "http.response.body", "body": piece, "more_body": True})
     await send({"type": "http.response.body", "body": pieces[-1], "more_body": False})
+
+
+async def _stream(
+    send: Send, receive: Receive, answer: Answer, stream: StreamedBody, request_id: str, *, closing: bool
+) -> tuple[int, int]:
+    """Send pieces while they are read, and return status and bytes sent. What fails on the way leaves the answer cut."""
+    headers = [(b"content-type", answer.content_type.encode()), (REQUEST_ID_HEADER, request_id.encode())]
+    if closing:
+        headers.append((b"connection", b"close"))
+    sent = 0
+    left = asyncio.ensure_future(receive())  # the request is whole, so what comes is that the caller has gone
+    try:
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        while not left.done():
+            getting = asyncio.ensure_future(stream.next())
+            await asyncio.wait({getting, left}, return_when=asyncio.FIRST_COMPLETED)
+            if not getting.done():
+                getting.cancel()
+                break
+            piece = getting.result()
+            if piece is None:
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+                return answer.status, sent
+            for part in _pieces([piece]):
+                await asyncio.wait_for(send({"type": "http.response.body", "body": part, "more_body": True}), stream.seconds)
+            sent += len(piece)
+        raise Gone
+    except FStoreError as error:
+        logger.warning("request %s was cut: %s", request_id, error)
+        raise Gone from error
+    except TimeoutError:
+        logger.warning("request %s was cut: its caller takes nothing for %g s", request_id, stream.seconds)
+        raise Gone from None
+    finally:
+        left.cancel()
+        stream.close()
 
 
 def _pieces(body: Sequence[bytes | memoryview]) -> Sequence[bytes | memoryview]:

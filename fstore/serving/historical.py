@@ -17,13 +17,14 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from fstore.errors import RequestInvalid, ServerBusy
+from fstore.errors import NotAcceptable, RequestInvalid, ServerBusy
 from fstore.retrieval.client import Client
+from fstore.retrieval.frame_stream import FrameStream
 from fstore.serving.entities import typed_table
 from fstore.serving.exchange import Answer, Received
 from fstore.serving.inputs import DeclaredInputs
 from fstore.serving.json_values import Unreadable, decode_instant
-from fstore.serving.media import Form
+from fstore.serving.media import ARROW_TYPE, Form
 from fstore.serving.requests import (
     Asked,
     BatchOptions,
@@ -37,6 +38,7 @@ from fstore.serving.requests import (
     read_json,
 )
 from fstore.serving.responses import frame_answer
+from fstore.serving.streaming import Pipe, StreamedBody, run_in
 
 Result = TypeVar("Result")
 
@@ -87,30 +89,52 @@ class ReadingThreads:
 class HistoricalRoutes:
     """The handlers of the routes that read frames."""
 
-    def __init__(self, threads: ReadingThreads, inputs: DeclaredInputs, max_rows: int) -> None:
-        self._threads, self._inputs, self._max_rows = threads, inputs, max_rows
+    def __init__(self, threads: ReadingThreads, inputs: DeclaredInputs, max_rows: int, seconds: float) -> None:
+        self._threads, self._inputs, self._max_rows, self._seconds = threads, inputs, max_rows, seconds
 
     async def historical(self, received: Received) -> Answer:
         """Answer ``POST /v1/historical-features``."""
         return await self._threads.run(partial(self._read_historical, received))
+
+    async def scan(self, received: Received) -> Answer:
+        """Answer ``POST /v1/scan-historical-features``: begins to answer when the first part is read."""
+        if received.answer_form is not Form.ARROW:
+            raise NotAcceptable(f"this route answers {ARROW_TYPE} only: send it as Accept")
+        pipe = Pipe()
+        reading = asyncio.create_task(self._threads.run(partial(run_in, pipe, partial(self._scan_historical, received))))
+        body = StreamedBody(pipe, reading, self._seconds)
+        await body.begin()
+        return Answer(body=[], content_type=ARROW_TYPE, stream=body)
 
     async def batch(self, received: Received) -> Answer:
         """Answer ``POST /v1/batch-features``."""
         return await self._threads.run(partial(self._read_batch, received))
 
     def _read_historical(self, received: Received, client: Client) -> Answer:
-        options: HistoricalOptions
-        if received.body_form is Form.ARROW:
-            options, rows = read_arrow(HistoricalOptions, received.body, self._max_rows)
-        else:
-            options = request = read_json(HistoricalRequest, received.body)
-            rows = self._table(request.entity_rows, request.types, options, time=options.timestamp_column)
+        options, rows = self._historical_request(received)
         frame = client.get_historical_features(
             rows, options.features, service=options.service, timestamp_column=options.timestamp_column,
             missing=options.missing, as_of=_as_of(options.as_of), full_names=options.full_names, accuracy=options.accuracy,
             matures_after=options.matures_after,
         )  # fmt: skip
         return frame_answer(frame, received.answer_form)
+
+    def _scan_historical(self, received: Received, client: Client) -> FrameStream:
+        options, rows = self._historical_request(received)
+        return client.scan_historical_features(
+            rows, options.features, service=options.service, timestamp_column=options.timestamp_column,
+            missing=options.missing, as_of=_as_of(options.as_of), full_names=options.full_names, accuracy=options.accuracy,
+            matures_after=options.matures_after,
+        )  # fmt: skip
+
+    def _historical_request(self, received: Received) -> tuple[HistoricalOptions, pa.Table]:
+        options: HistoricalOptions
+        if received.body_form is Form.ARROW:
+            options, rows = read_arrow(HistoricalOptions, received.body, self._max_rows)
+        else:
+            options = request = read_json(HistoricalRequest, received.body)
+            rows = self._table(request.entity_rows, request.types, options, time=options.timestamp_column)
+        return options, rows
 
     def _read_batch(self, received: Received, client: Client) -> Answer:
         options: BatchOptions

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
+from functools import partial
 
 from fstore.errors import FStoreError, SettingsError
 from fstore.retrieval.entity_rows import EntityRows
@@ -22,6 +24,7 @@ from fstore.serving.responses import read_frame
 from fstore.serving.retrying import Tries
 from fstore.serving.wire import (
     HEADERS,
+    SCAN,
     TIMEOUT_HEADER,
     Sent,
     batch_request,
@@ -34,6 +37,8 @@ try:
     import httpx
 except ModuleNotFoundError as error:
     raise SettingsError("reading over HTTP needs httpx: pip install 'fstore[http]'") from error
+
+from fstore.serving.received_stream import AsyncReceivedStream, ReceivedStream  # (which needs it, too)
 
 TIMEOUT = 30.0
 _CONNECT_SECONDS = 5.0
@@ -90,6 +95,31 @@ class HttpClient:
         )  # fmt: skip
         return read_frame(self._answered(sent, timeout))
 
+    def scan_historical_features(
+        self,
+        entity_rows: EntityRows,
+        features: Sequence[Wanted] | None = None,
+        *,
+        service: str | None = None,
+        timestamp_column: str = "event_timestamp",
+        missing: Missing = "error",
+        as_of: int | datetime | None = None,
+        full_names: bool = False,
+        accuracy: Accuracy = "snapshot",
+        matures_after: str | timedelta | None = None,
+        timeout: float | None = None,
+    ) -> ReceivedStream:
+        """Join features to entity rows while the result is consumed; see :meth:`fstore.Client.scan_historical_features`.
+
+        The entity rows go along in one request, in the server's limits; how much comes back is not limited. ``timeout`` is
+        how many seconds the first part, and then each further one, may take.
+        """
+        sent = historical_request(
+            entity_rows, features, service, timestamp_column=timestamp_column, missing=missing, as_of=as_of,
+            full_names=full_names, accuracy=accuracy, matures_after=matures_after, path=SCAN,
+        )  # fmt: skip
+        return ReceivedStream(partial(self._streamed, sent, timeout), self._where)
+
     def get_batch_features(
         self,
         entity_rows: EntityRows,
@@ -111,6 +141,35 @@ class HttpClient:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+    @contextmanager
+    def _streamed(self, sent: Sent, timeout: float | None) -> Iterator[Iterator[bytes]]:
+        """Send a request, again while that may help, and give its answer as it comes."""
+        tries = Tries(self._where, self._timeout if timeout is None else timeout)
+        while True:
+            request = build_request(self._http, sent, tries.begin())
+            try:
+                answer = self._http.send(request, stream=True)
+            except httpx.TransportError as error:
+                wait = tries.after_failure(error, late=was_late(error))
+            else:
+                with closing(answer):
+                    if answer.status_code == 200:
+                        read_answer(200, answer.headers, b"", self._where)
+                        yield answer.iter_bytes()
+                        return
+                    wait = self._refused(answer, tries)
+            time.sleep(wait)
+
+    def _refused(self, answer: httpx.Response, tries: Tries) -> float:
+        """Return how long to wait after an answer that is none; raises the error that it tells of otherwise."""
+        try:
+            read_answer(answer.status_code, answer.headers, answer.read(), self._where)
+        except httpx.TransportError as error:
+            return tries.after_failure(error, late=was_late(error))
+        except FStoreError as error:
+            return tries.after_refusal(error, answer.headers.get("retry-after"))
+        raise AssertionError("what is not 200 is an error")
 
     def _answered(self, sent: Sent, timeout: float | None) -> bytes:
         tries = Tries(self._where, self._timeout if timeout is None else timeout)
@@ -138,6 +197,7 @@ class AsyncHttpClient:
         self._where, self._timeout = f"the server at {url}", timeout
         limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
         self._http = httpx.AsyncClient(base_url=url, headers={**(headers or {}), **HEADERS}, limits=limits)
+        self._blocking = HttpClient(url, timeout=timeout, connections=connections, headers=headers)
 
     async def get_online_features(
         self,
@@ -174,6 +234,31 @@ class AsyncHttpClient:
         )  # fmt: skip
         return read_frame(await self._answered(sent, timeout))
 
+    def scan_historical_features(
+        self,
+        entity_rows: EntityRows,
+        features: Sequence[Wanted] | None = None,
+        *,
+        service: str | None = None,
+        timestamp_column: str = "event_timestamp",
+        missing: Missing = "error",
+        as_of: int | datetime | None = None,
+        full_names: bool = False,
+        accuracy: Accuracy = "snapshot",
+        matures_after: str | timedelta | None = None,
+        timeout: float | None = None,
+    ) -> AsyncReceivedStream:
+        """Join features to entity rows while the result is consumed; see :meth:`fstore.Client.scan_historical_features`.
+
+        The entity rows go along in one request, in the server's limits; how much comes back is not limited. ``timeout`` is
+        how many seconds the first part, and then each further one, may take. A thread waits, over a connection of its own.
+        """
+        stream = self._blocking.scan_historical_features(
+            entity_rows, features, service=service, timestamp_column=timestamp_column, missing=missing, as_of=as_of,
+            full_names=full_names, accuracy=accuracy, matures_after=matures_after, timeout=timeout,
+        )  # fmt: skip
+        return AsyncReceivedStream(stream)
+
     async def get_batch_features(
         self,
         entity_rows: EntityRows,
@@ -191,6 +276,7 @@ class AsyncHttpClient:
     async def close(self) -> None:
         """Close the connections."""
         await self._http.aclose()
+        self._blocking.close()
 
     async def __aenter__(self) -> AsyncHttpClient:
         return self

@@ -17,7 +17,7 @@ from fstore.serving.problems import STATUSES
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OTHER = "other"
-ROUTES = ("online-features", "historical-features", "batch-features", OTHER)
+ROUTES = ("online-features", "historical-features", "batch-features", "scan-historical-features", OTHER)
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 """Upper bounds of durations in seconds; what takes longer counts in ``+Inf`` only."""
 

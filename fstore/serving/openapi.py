@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 import fstore
+from fstore.retrieval.training import MANIFEST_KEY
 from fstore.serving.catalogue import Features, Services
 from fstore.serving.health import Readiness
 from fstore.serving.media import ARROW_TYPE, JSON_TYPE
@@ -19,6 +20,7 @@ from fstore.serving.online_answers import OnlineAnswer
 from fstore.serving.problems import PROBLEM_TYPE, STATUSES, Problem
 from fstore.serving.requests import REQUEST_KEY, BatchRequest, HistoricalRequest, OnlineRequest
 from fstore.serving.responses import FrameAnswer
+from fstore.serving.streaming import PROBLEM_KEY
 
 _SCHEMAS = (
     OnlineRequest,
@@ -38,6 +40,10 @@ _ARROW_REQUEST = (
     f"entities, as a JSON object under `{REQUEST_KEY.decode()}`."
 )
 _ARROW_ANSWER = "An Arrow IPC stream: the given columns, then the features in the order asked for."
+_STREAM_ANSWER = (
+    f"{_ARROW_ANSWER} It ends with a batch without rows, whose metadata has `{MANIFEST_KEY.decode()}`, or "
+    f"`{PROBLEM_KEY.decode()}` if the read failed on its way. Without such a batch it was cut."
+)
 _PROBLEMS = {
     400: "The body, a header or the query is not what the route takes.",
     404: "There is no such view, feature or service.",
@@ -77,6 +83,12 @@ def describe_api() -> dict[str, Any]:
                 {"service": "churn",
                  "entity_rows": {"user_id": ["u1"], "event_timestamp": ["2026-01-02T03:04:05Z"], "churned": [True]}},
             )},
+            "/v1/scan-historical-features": {"post": _streamed(_read(
+                "scan_historical_features", "Join features to entity rows, and send the frame while it is read.",
+                HistoricalRequest, FrameAnswer,
+                {"service": "churn",
+                 "entity_rows": {"user_id": ["u1"], "event_timestamp": ["2026-01-02T03:04:05Z"], "churned": [True]}},
+            ))},
             "/v1/batch-features": {"post": _read(
                 "batch_features", "Join the newest values to entities, from the offline store.", BatchRequest, FrameAnswer,
                 {"features": ["user_purchases:*"], "entity_rows": [{"user_id": "u1"}, {"user_id": "u2"}]},
@@ -135,6 +147,13 @@ def _read(
             **{str(status): _problem(status) for status in STATUSES if status in _PROBLEMS},
         },
     }  # fmt: skip
+
+
+def _streamed(operation: dict[str, Any]) -> dict[str, Any]:
+    """Return a read whose answer is a stream: in Arrow only."""
+    schema = {"type": "string", "format": "binary", "description": _STREAM_ANSWER}
+    operation["responses"]["200"]["content"] = {ARROW_TYPE: {"schema": schema}}
+    return operation
 
 
 def _listing(name: str, summary: str, answer: type[msgspec.Struct]) -> dict[str, Any]:

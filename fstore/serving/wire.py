@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ONLINE, HISTORICAL, BATCH = "/v1/online-features", "/v1/historical-features", "/v1/batch-features"
+SCAN = "/v1/scan-historical-features"
 HEADERS = {"content-type": ARROW_TYPE, "accept": ARROW_TYPE}
 TIMEOUT_HEADER = "fstore-timeout"
 
@@ -64,6 +65,7 @@ def historical_request(
     full_names: bool,
     accuracy: Accuracy,
     matures_after: str | timedelta | None,
+    path: str = HISTORICAL,
 ) -> Sent:
     """Return a historical read as it is sent."""
     if isinstance(as_of, datetime) and as_of.tzinfo is None:
@@ -73,7 +75,7 @@ def historical_request(
         missing=missing, as_of=as_of.isoformat() if isinstance(as_of, datetime) else as_of, accuracy=accuracy,
         matures_after=_duration(matures_after),
     )  # fmt: skip
-    return _sent(HISTORICAL, options, read_entity_rows(entity_rows))
+    return _sent(path, options, read_entity_rows(entity_rows))
 
 
 def _duration(duration: str | timedelta | None) -> str | None:
