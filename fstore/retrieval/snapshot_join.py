@@ -31,6 +31,13 @@ if TYPE_CHECKING:
 GATHERED_ROWS = 20_000_000
 """Rows are gathered from up to so many: addresses take 8 bytes of memory for each, up to 40 where most keys are missing."""
 
+GATHERED_FILES, SPINE_ROWS_PER_FILE = 100, 2_400
+"""From up to so many files, and one more for so many entity rows.
+
+Measured over a million rows in 365 files, on two threads: a gather takes 0.3 ms more for each file than a scan of the
+engine, which takes 30 ms to open and 0.13 µs more for each entity row.
+"""
+
 
 class SnapshotJoin(msgspec.Struct, frozen=True):
     """A way to fetch rows: in words, and the function that gives ``found`` and ``value<n>`` per entity row."""
@@ -44,10 +51,19 @@ HASH_JOIN = SnapshotJoin("equi-join on (key, end of the snapshot)", hash_join_sn
 SNAPSHOT_JOINS = (GATHER, HASH_JOIN)
 
 
-def choose_snapshot_join(rows: int, filesystem: pafs.FileSystem) -> SnapshotJoin:
-    """Return the cheaper way for so many published rows; gathering opens files twice, which only local ones do cheaply."""
-    local = isinstance(filesystem, pafs.LocalFileSystem)
-    return GATHER if local and rows <= GATHERED_ROWS else HASH_JOIN
+class SnapshotSizes(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known before anything is read: entity rows, and the published rows and files that hold them."""
+
+    spine_rows: int
+    rows: int
+    files: int
+
+
+def choose_snapshot_join(sizes: SnapshotSizes, filesystem: pafs.FileSystem) -> SnapshotJoin:
+    """Return the cheaper way for such sizes. A gather opens files twice, which only local ones do cheaply."""
+    if not isinstance(filesystem, pafs.LocalFileSystem) or sizes.rows > GATHERED_ROWS:
+        return HASH_JOIN
+    return GATHER if sizes.files <= GATHERED_FILES + sizes.spine_rows / SPINE_ROWS_PER_FILE else HASH_JOIN
 
 
 def join_snapshots(
@@ -56,7 +72,8 @@ def join_snapshots(
     """Return the features of the snapshot that each entity row reads. Raises SnapshotExpired and FileDamaged."""
     complete = rows.complete
     published = find_published(backends, view, used_heads(heads, answer), sequence)
-    way = choose_snapshot_join(published.rows, backends.offline.filesystem)
+    sizes = SnapshotSizes(spine_rows=len(rows.instants), rows=published.rows, files=len(published.held))
+    way = choose_snapshot_join(sizes, backends.offline.filesystem)
     result = way.read(backends, published, rows, answer, heads)
     hit = truths(joined(result["found"]))
     table = with_empty_rows(view, result, complete & answer.reads & ~hit)

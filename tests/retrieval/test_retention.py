@@ -139,7 +139,7 @@ def test_a_reader_that_began_before_the_sweep_is_told_what_happened(
         sweep_superseded(publisher.backends, later())
         return going_on(*given, **named)
 
-    monkeypatch.setattr(snapshot_join, "choose_snapshot_join", lambda rows, filesystem: way)
+    monkeypatch.setattr(snapshot_join, "choose_snapshot_join", lambda sizes, filesystem: way)
     monkeypatch.setattr(module, before, late)
     with pytest.raises(SnapshotExpired):
         read(publisher, first)

@@ -20,7 +20,14 @@ import pytest
 
 from fstore import Client
 from fstore.retrieval import row_addresses, row_pieces, snapshot_join
-from fstore.retrieval.snapshot_join import GATHER, GATHERED_ROWS, HASH_JOIN, SnapshotJoin, choose_snapshot_join
+from fstore.retrieval.snapshot_join import (
+    GATHER,
+    GATHERED_ROWS,
+    HASH_JOIN,
+    SnapshotJoin,
+    SnapshotSizes,
+    choose_snapshot_join,
+)
 from fstore.types import Column
 from tests.retrieval.histories import publish_history
 from tests.retrieval.publishing import DAY, HOUR, T0, Publisher, day, features, make_step
@@ -154,11 +161,23 @@ def test_row_groups_whose_times_nobody_asks_for_are_not_read(publisher: Publishe
     assert read == [10, 10]  # keys, then the feature
 
 
-def test_local_files_are_gathered_up_to_a_size() -> None:
+@pytest.mark.parametrize(
+    ("spine_rows", "rows", "files", "expected"),
+    [
+        (1, 1, 1, GATHER),
+        (100_000, 1_000_000, 2, GATHER),
+        (1_000_000, 10_000_000, 365, GATHER),
+        (1_000, 1_000_000, 365, HASH_JOIN),  # many small files
+        (100_000, 1_000_000, 365, HASH_JOIN),
+        (1_000_000, GATHERED_ROWS, 2, GATHER),
+        (1_000_000, GATHERED_ROWS + 1, 2, HASH_JOIN),
+    ],
+)
+def test_the_cheaper_way_is_chosen_by_the_sizes(spine_rows: int, rows: int, files: int, expected: SnapshotJoin) -> None:
+    sizes = SnapshotSizes(spine_rows=spine_rows, rows=rows, files=files)
     local = pafs.LocalFileSystem()
-    assert choose_snapshot_join(GATHERED_ROWS, local) is GATHER
-    assert choose_snapshot_join(GATHERED_ROWS + 1, local) is HASH_JOIN
-    assert choose_snapshot_join(1, pafs.SubTreeFileSystem("bucket", local)) is HASH_JOIN
+    assert choose_snapshot_join(sizes, local) is expected
+    assert choose_snapshot_join(sizes, pafs.SubTreeFileSystem("bucket", local)) is HASH_JOIN
 
 
 READ = """
@@ -190,6 +209,6 @@ def test_a_gather_imports_neither_duckdb_nor_pandas(publisher: Publisher, tmp_pa
 
 def force(monkeypatch: pytest.MonkeyPatch, way: SnapshotJoin, piece_rows: int, sparse: int) -> None:
     """Have snapshots fetched in one way, whatever the sizes."""
-    monkeypatch.setattr(snapshot_join, "choose_snapshot_join", lambda rows, filesystem: way)
+    monkeypatch.setattr(snapshot_join, "choose_snapshot_join", lambda sizes, filesystem: way)
     monkeypatch.setattr(row_pieces, "PIECE_ROWS", piece_rows)
     monkeypatch.setattr(row_addresses, "SPARSE", sparse)
