@@ -18,7 +18,7 @@ from fstore.interval import Interval, merge_intervals
 from fstore.registry.database import Database
 from fstore.registry.overlay import overlay
 from fstore.registry.records import Head, Publication
-from fstore.registry.tables import attempt_intervals, publications
+from fstore.registry.tables import attempt_intervals, attempts, publications
 
 
 class Scope(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,13 +114,20 @@ def read_publications(
     ]
 
 
-def read_blocked(database: Database, connection: Connection, view: str, generation: int) -> dict[Interval, int]:
-    """Return the intervals whose newest verdict blocks them, ascending, with the attempt that it is about."""
+def read_blocked(
+    database: Database, connection: Connection, view: str, generation: int, as_of: int | None = None
+) -> dict[Interval, int]:
+    """Return the intervals whose newest verdict blocks them, ascending, with the attempt that it is about.
+
+    As of a sequence attempts count that began before the next publication, and of those that published later ones only
+    what they blocked: verdicts have no time of their own.
+    """
     c = attempt_intervals.c
+    known = [] if as_of is None else _known_as_of(database, connection, view, as_of)
     newest_first = sa.func.row_number().over(partition_by=[c.start_at, c.end_at], order_by=c.attempt_id.desc())
     ranked = (
         sa.select(c.start_at, c.end_at, c.attempt_id, c.outcome, newest_first.label("rank"))
-        .where(c.project == database.project, c.view == view, c.generation == generation, c.outcome != "pending")
+        .where(c.project == database.project, c.view == view, c.generation == generation, c.outcome != "pending", *known)
         .subquery()
     )
     rows = connection.execute(
@@ -129,6 +136,21 @@ def read_blocked(database: Database, connection: Connection, view: str, generati
         .order_by(ranked.c.start_at)
     )
     return {Interval(row.start_at, row.end_at): row.attempt_id for row in rows}
+
+
+def _known_as_of(database: Database, connection: Connection, view: str, sequence: int) -> list[sa.ColumnElement[bool]]:
+    """Return the conditions on intervals of attempts of a view that were known before what followed a publication."""
+    log = publications.c
+    following = [log.project == database.project, log.sequence > sequence]
+    ended_at = connection.execute(sa.select(log.published_at).where(*following).order_by(log.sequence).limit(1)).scalar()
+    if ended_at is None:
+        return []
+    c = attempt_intervals.c
+    begun = sa.select(attempts.c.id).where(
+        attempts.c.project == database.project, attempts.c.view == view, attempts.c.created_at <= ended_at
+    )
+    later = sa.select(log.attempt_id).where(*following, log.view == view)
+    return [c.attempt_id.in_(begun), sa.or_(c.outcome == "blocked", c.attempt_id.not_in(later))]
 
 
 def uncovered(intervals: Iterable[Interval], heads: Sequence[Head]) -> list[Interval]:

@@ -328,14 +328,14 @@ class Ledger:
         start, end = min(i.start for i in intervals), max(i.end for i in intervals)
         return uncovered(intervals, self.heads(view, start=start, end=end))
 
-    def blocked(self, view: str, *, generation: int | None = None) -> list[Interval]:
+    def blocked(self, view: str, *, generation: int | None = None, as_of: int | None = None) -> list[Interval]:
         """Return the intervals whose newest verdict blocks them, ascending. Raises UnknownFeature.
 
-        The generation is the live one by default.
+        The generation is the live one by default; ``as_of`` is a sequence (default: now).
         """
         with self._database.reading() as connection:
             number = live_generation(self._database, connection, view) if generation is None else generation
-            return list(read_blocked(self._database, connection, view, number))
+            return list(read_blocked(self._database, connection, view, number, as_of))
 
     def blocked_again(self, step: Step) -> list[Interval]:
         """Return those of the blocked intervals that computing now would block again, ascending. Raises UnknownFeature.

@@ -64,7 +64,7 @@ def _answers(
     """Return the heads of a view, and which of its intervals answers for which instant."""
     step, ledger = view.step, backends.registry.ledger
     heads = ledger.heads(step.view, generation=view.generation, as_of=sequence)
-    blocked = ledger.blocked(step.view, generation=view.generation)
+    blocked = ledger.blocked(step.view, generation=view.generation, as_of=sequence)
     _, newest = (from_micros(int(edge)) - step.lag for edge in (np.min(rows.instants), np.max(rows.instants)))
     grid = lay_grid(step, heads, blocked, max(newest, step.start))
     return heads, find_answers(step, grid, rows.instants, counts=rows.complete, strict=strict)

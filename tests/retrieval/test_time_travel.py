@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from fstore import Client
 from fstore.backends import create_backends
-from fstore.errors import NotComplete, SnapshotExpired, UnknownFeature
+from fstore.errors import IncompleteHistory, NotComplete, SnapshotExpired, UnknownFeature
 from fstore.interval import Interval
 from fstore.registry.overlays import NEXT
 from fstore.runtime.retention import sweep_superseded
@@ -181,3 +181,29 @@ def test_a_sweep_really_expires_what_it_may(tmp_path: Path) -> None:
         sweep_superseded(backends, datetime.now(UTC) + 2 * HORIZON, horizon=HORIZON)
         world.lowest = 6
         assert world.check() > 0
+
+
+def test_an_interval_that_was_blocked_then_is_no_missing_one_as_of_then(publisher: Publisher) -> None:
+    """A read fell back to the day before; as of that moment it still does, although the day was published since."""
+    step = make_step("blocked_then")
+    publisher.register(step)
+    client = Client(publisher.backends)
+    rows = {"user_id": ["u"], "event_timestamp": [T0 + 2 * DAY]}
+
+    def publish(number: int, n: int, *blocked: Interval) -> int | None:
+        return publisher.publish(step, {day(number): [{"user_id": "u", "n": n}]}, blocked)
+
+    def read(as_of: int | None = None) -> tuple[list[object], dict[str, int]]:
+        frame = client.get_historical_features(rows, ["blocked_then:n"], as_of=as_of)
+        return frame.to_arrow()["n"].to_pylist(), frame.manifest.fallback_rows
+
+    before = publish(0, 0)
+    blocked = publish(0, 1)
+    assert publish(1, -5, day(1)) is None
+    given = read()
+    assert given == ([1], {"blocked_then": 1})
+    after = publish(1, 2)
+    assert read() == read(after) == ([2], {"blocked_then": 0})
+    assert read(blocked) == given
+    with pytest.raises(IncompleteHistory):
+        read(before)  # nothing was known of the day yet
