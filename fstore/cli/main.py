@@ -14,6 +14,8 @@ from typing import Annotated
 
 import typer
 
+from fstore.cli.options import Environment, Instant, Json, Select
+from fstore.cli.registry_commands import registry_app
 from fstore.errors import FStoreError
 
 app = typer.Typer(
@@ -28,26 +30,10 @@ app = typer.Typer(
 environments = typer.Typer(help="Development environments: list them, or drop one.", no_args_is_help=True)
 app.add_typer(environments, name="env")
 
-registry_app = typer.Typer(help="The registry: bring its schema up to date, back it up, restore it.", no_args_is_help=True)
 app.add_typer(registry_app, name="registry")
 
 pins = typer.Typer(help="Moments that stay readable: pin one, list them, drop one.", no_args_is_help=True)
 app.add_typer(pins, name="pin")
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
-Select = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--select", "-s",
-        help="Views by name, tag:key=value, owner:x, module:x or pipeline:x; + in front adds upstream, behind downstream.",
-    ),
-]  # fmt: skip
-Instant = Annotated[str | None, typer.Option(help="ISO date or time; UTC unless it names a zone.")]
-
-Environment = Annotated[
-    str | None,
-    typer.Option("--env", help="A development environment, which leaves production as it is (FSTORE_ENVIRONMENT)."),
-]
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001  (typer calls it)
@@ -352,43 +338,6 @@ def serve(
             "serve_historical_reads": historical_reads, "serve_drain": drain, "serve_access_log": access_log,
         }
     )  # fmt: skip
-
-
-@registry_app.command("upgrade")
-def registry_upgrade(as_json: Json = False) -> None:
-    """Bring the registry's schema up to date; stop every process of an older fstore before."""
-    from fstore.cli.registry import upgrade_registry
-
-    upgrade_registry(as_json=as_json)
-
-
-@registry_app.command("backup")
-def registry_backup(
-    path: Annotated[Path, typer.Argument(help="The file to write; it must not exist.")], as_json: Json = False
-) -> None:
-    """Write the whole registry to one file, while others go on."""
-    from fstore.cli.registry import back_up_registry
-
-    back_up_registry(path, as_json=as_json)
-
-
-@registry_app.command("restore")
-def registry_restore(
-    path: Annotated[Path | None, typer.Argument(help="The backup; none to adopt what was restored before.")] = None,
-    replace: Annotated[
-        list[str] | None, typer.Option(help="A project that is in the registry now, and to be replaced.")
-    ] = None,
-    *,
-    adopt: Annotated[
-        bool,
-        typer.Option("--adopt", help="Raise the registry above all that this project's stores hold, and make them its own."),
-    ] = False,
-    as_json: Json = False,
-) -> None:
-    """Put a backup in the place of the registry, all of it or nothing. Its stores refuse to be written until --adopt."""
-    from fstore.cli.registry import restore_registry
-
-    restore_registry(path, replace or [], adopt=adopt, as_json=as_json)
 
 
 def _use(environment: str | None) -> None:
