@@ -33,12 +33,23 @@ class FeatureNameClash(RetrievalError):
 
 
 class IncompleteHistory(RetrievalError):
-    """Intervals that the entity rows need lie within the view's life but were never published."""
+    """Intervals that the entity rows need lie within the view's life but were never published.
+
+    ``now`` is given where nothing could be published: the ranges are of a time that has not come yet.
+    """
 
     code = "incomplete_history"
 
-    def __init__(self, view: str, ranges: Sequence[tuple[datetime, datetime]], rows: int) -> None:
+    def __init__(
+        self, view: str, ranges: Sequence[tuple[datetime, datetime]], rows: int, *, now: datetime | None = None
+    ) -> None:
         self.view, self.ranges, self.rows = view, tuple(ranges), rows
+        if now is not None:
+            super().__init__(
+                f"{rows} entity row(s) ask view {view!r} for instants after {now:%Y-%m-%dT%H:%M:%SZ}, which is now: not all "
+                'events can be there. Leave these rows out, or read what there is with missing="allow".'
+            )
+            return
         spans = ", ".join(f"{start:%Y-%m-%dT%H:%MZ} to {end:%Y-%m-%dT%H:%MZ}" for start, end in self.ranges[:5])
         more = f" and {len(self.ranges) - 5} more" if len(self.ranges) > 5 else ""
         first, last = self.ranges[0][0], self.ranges[-1][1]

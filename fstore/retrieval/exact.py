@@ -74,7 +74,7 @@ def check_exactly(view: SelectedView, rows: EntityTimes, *, now: datetime) -> No
             last = from_micros(int(rows.instants[later].max()))
         except OverflowError:
             raise beyond_the_calendar(view, rows.instants) from None
-        raise IncompleteHistory(view.step.view, [(now, last)], int(np.count_nonzero(later)))
+        raise IncompleteHistory(view.step.view, [(now, last)], int(np.count_nonzero(later)), now=now)
 
 
 def _refuse_within_pieces(view: SelectedView, ends: Micros) -> None:

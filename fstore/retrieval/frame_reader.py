@@ -93,10 +93,11 @@ class FrameReader:
                         missing.setdefault(index, []).append(error)
         if immature:
             raise ImmatureLabels(sum(error.rows for error in immature), immature[0].matures_after, immature[0].latest)
-        for found in missing.values():
+        for index, found in missing.items():
             ranges = merge_intervals(Interval(start, end) for error in found for start, end in error.ranges)
             spans = [(span.start, span.end) for span in ranges]
-            raise IncompleteHistory(found[0].view, spans, sum(error.rows for error in found))
+            now = self._now if self._exactly(self.selection.views[index]) else None
+            raise IncompleteHistory(found[0].view, spans, sum(error.rows for error in found), now=now)
 
     def join(self, rows: pa.Table, *, strict: bool) -> pa.Table:
         """Return entity rows with the features behind their columns, and take them into the manifest.

@@ -73,6 +73,10 @@ def test_instants_that_have_not_come_are_refused_and_counted_over_all_parts(clie
     ask = {"features": ["visits:n_7d"], "accuracy": "exact"}
     with pytest.raises(IncompleteHistory) as whole:
         client.get_historical_features(rows, **ask)  # type: ignore[arg-type]
+    assert str(whole.value) == (
+        "2 entity row(s) ask view 'visits' for instants after 2026-01-05T00:00:00Z, which is now: not all events can be there. "
+        'Leave these rows out, or read what there is with missing="allow".'
+    )
     assert (whole.value.rows, whole.value.ranges) == (2, ((utc("2026-01-05"), utc("2026-01-07")),))
     with pytest.raises(IncompleteHistory) as parts:
         next(client.scan_historical_features(rows, **ask, part_rows=1).to_batches())  # type: ignore[arg-type]
