@@ -46,7 +46,7 @@ def run_ours(store: Store, views: int, entity_rows: int) -> float:
     import fstore.retrieval.historical
     import fstore.stores.offline
 
-    if store.views[0].kind == "event" or (store.daily and entity_rows < 600_000):  # others are gathered without it
+    if store.views[0].kind == "event" or store.rows > 3_000_000 or (store.daily and entity_rows < 600_000):  # else a gather
         import fstore.engines.duckdb  # noqa: F401
 
     rows = spine(entity_rows, store.keys)
