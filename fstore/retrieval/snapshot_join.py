@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from fstore.registry.records import Head
 
 GATHERED_ROWS = 3_000_000
-"""Rows are gathered from up to so many: of a million it takes three quarters of the processor time of a join, of ten more."""
+"""Rows are gathered from up to so many: for a million that takes less processor time than a join, for ten more."""
 
 GATHERED_FILES, SPINE_ROWS_PER_FILE = 100, 2_400
 """From up to so many files, and one more for so many entity rows.
