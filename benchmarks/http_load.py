@@ -17,8 +17,6 @@ import msgspec
 import numpy as np
 import uvloop
 
-WINDOW_SECONDS = 10.0
-
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
     """What to send: bodies in turn, each with the answer expected (None: any with status 200)."""
@@ -30,6 +28,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     connections: int
     seconds: float
     rate: float | None = None
+    window_seconds: float = 10.0
 
 
 class Window(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,8 +96,8 @@ class Sender:
 
     def windows(self) -> list[Window]:
         found = []
-        for start in np.arange(0.0, self._load.seconds, WINDOW_SECONDS):
-            end = min(start + WINDOW_SECONDS, self._load.seconds)
+        for start in np.arange(0.0, self._load.seconds, self._load.window_seconds):
+            end = min(start + self._load.window_seconds, self._load.seconds)
             taken = [latency for at, latency in self.right if start <= at < end]
             p50, p99 = np.percentile(taken, [50, 99]) * 1000 if taken else (0.0, 0.0)
             away = len([at for at in self.unavailable if start <= at < end])
