@@ -44,7 +44,7 @@ class _Numbers(NamedTuple):
     dtype: np.dtype[np.generic]
     rows: slice
     order: list[int]
-    places: npt.NDArray[np.intp]
+    places: npt.NDArray[np.intp] | slice
 
 
 class _Width(NamedTuple):
@@ -114,7 +114,7 @@ class RowReader:
                     order = [place for place, own in enumerate(self.types) if own.name == kind]
                     rows = slice(len(offsets), len(offsets) + len(order))
                     offsets += [fields[f"f{self.indexes[place]}"][1] for place in order]
-                    numbers.append(_Numbers(kind, dtype, rows, order, np.array(order, dtype=np.intp)))
+                    numbers.append(_Numbers(kind, dtype, rows, order, _places(order)))
             if numbers:
                 found.append(_Width(np.dtype(f"u{width}"), np.array(offsets, dtype=np.intp), numbers))
         return found
@@ -286,6 +286,13 @@ class RowValues:
             else:
                 found.append([data[start:end].decode() for start, end in spans])
         return found
+
+
+def _places(order: list[int]) -> npt.NDArray[np.intp] | slice:
+    """Return what picks these places: a slice where they are neighbours, which numpy takes without copying."""
+    if order == list(range(order[0], order[-1] + 1)):
+        return slice(order[0], order[-1] + 1)
+    return np.array(order, dtype=np.intp)
 
 
 def objects(values: Sequence[object]) -> Array:
