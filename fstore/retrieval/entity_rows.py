@@ -255,9 +255,10 @@ def _converted(column: pa.ChunkedArray, key: Column, view: str) -> pa.ChunkedArr
             "Give null where there is no key, and the features of that row are null"
         )
     if not _convertible(column.type, wanted):
+        whole = ".astype('Int64')" if pa.types.is_floating(column.type) else ""  # else the text of 7 would be "7.0"
         raise EntityColumnError(
             f"column {key.name!r} holds {column.type}, but the join key of view {view!r} is {key.type}. "
-            f"Convert it, for example in pandas: frame[{key.name!r}].astype({_pandas_type(key.type)!r})"
+            f"Convert it, for example in pandas: frame[{key.name!r}]{whole}.astype({_pandas_type(key.type)!r})"
         )
     lossy = f"column {key.name!r} cannot become {key.type}, the join key of view {view!r}, without loss"
     if pa.types.is_floating(column.type):

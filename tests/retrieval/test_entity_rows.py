@@ -94,6 +94,10 @@ def test_keys_that_would_lose_something_are_refused() -> None:
         "column 'k' holds int64, but the join key of view 'v' is string. Convert it, for example in pandas: "
         "frame['k'].astype('string')"
     )
+    assert message([1.0, None], "string") == (
+        "column 'k' holds double, but the join key of view 'v' is string. Convert it, for example in pandas: "
+        "frame['k'].astype('Int64').astype('string')"
+    )
     assert message(["1"], "int64") == (
         "column 'k' holds large_string, but the join key of view 'v' is int64. Convert it, for example in pandas: "
         "frame['k'].astype('Int64')"
