@@ -162,19 +162,22 @@ def test_row_groups_whose_times_nobody_asks_for_are_not_read(publisher: Publishe
 
 
 @pytest.mark.parametrize(
-    ("spine_rows", "rows", "files", "expected"),
+    ("spine_rows", "rows", "files", "features", "expected"),
     [
-        (1, 1, 1, GATHER),
-        (100_000, 1_000_000, 2, GATHER),
-        (1_000_000, 1_000_000, 365, GATHER),
-        (1_000, 1_000_000, 365, HASH_JOIN),  # many small files
-        (100_000, 1_000_000, 365, HASH_JOIN),
-        (1_000_000, GATHERED_ROWS, 2, GATHER),
-        (1_000_000, GATHERED_ROWS + 1, 2, HASH_JOIN),
+        (1, 1, 1, 10, GATHER),
+        (17_000, 100_000, 2, 100, HASH_JOIN),  # wide
+        (100_000, 1_000_000, 2, 10, GATHER),
+        (1_000_000, 1_000_000, 365, 10, GATHER),
+        (1_000, 1_000_000, 365, 10, HASH_JOIN),  # many small files
+        (100_000, 1_000_000, 365, 10, HASH_JOIN),
+        (1_000_000, GATHERED_ROWS, 2, 10, GATHER),
+        (1_000_000, GATHERED_ROWS + 1, 2, 10, HASH_JOIN),
     ],
 )
-def test_the_cheaper_way_is_chosen_by_the_sizes(spine_rows: int, rows: int, files: int, expected: SnapshotJoin) -> None:
-    sizes = SnapshotSizes(spine_rows=spine_rows, rows=rows, files=files)
+def test_the_cheaper_way_is_chosen_by_the_sizes(
+    spine_rows: int, rows: int, files: int, features: int, expected: SnapshotJoin
+) -> None:
+    sizes = SnapshotSizes(spine_rows=spine_rows, rows=rows, files=files, features=features)
     local = pafs.LocalFileSystem()
     assert choose_snapshot_join(sizes, local) is expected
     assert choose_snapshot_join(sizes, pafs.SubTreeFileSystem("bucket", local)) is HASH_JOIN
