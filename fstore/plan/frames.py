@@ -11,7 +11,8 @@ follows the number of result rows, however many keys there are and however rarel
 Li et al., "No pane, no gain", SIGMOD Record 34, 2005: panes of unequal length.)
 
 Joins with what is small (segments, frames) are outer joins where an inner one would do: DuckDB then knows that they drop no
-row, and keeps the small side in memory instead of the large one.
+row, and keeps the small side in memory instead of the large one. The keys of the results are looked up among those that a
+condition lets pass, which all with cells meet, for the same reason.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ SELECT
   {_list([*self.keys, "interval_end", *results])}
 FROM windowed{joined}
 JOIN {self._ends()} USING (position)
-JOIN key USING (k)
+JOIN (FROM key WHERE last >= first) AS key USING (k)
 WHERE {self._slid(columns[0], self.hull)} IS NOT NULL"""
 
     def _windowed(self, name: str, slid: Sequence[tuple[_Column, Span]], condition: str = "") -> str:
