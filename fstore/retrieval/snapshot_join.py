@@ -51,7 +51,6 @@ class SnapshotJoin(msgspec.Struct, frozen=True):
 
 GATHER = SnapshotJoin("rows gathered by their address for (key, end of the snapshot)", gather_snapshots)
 HASH_JOIN = SnapshotJoin("equi-join on (key, end of the snapshot)", hash_join_snapshots)
-SNAPSHOT_JOINS = (GATHER, HASH_JOIN)
 
 
 class SnapshotSizes(msgspec.Struct, frozen=True, kw_only=True):
