@@ -46,8 +46,12 @@ def presence(draft: TileDraft) -> Slide:
 
 def condition(feature: WindowFeature, *more: str) -> str:
     """Return the FILTER of the events that a feature counts."""
-    conditions = [*([] if feature.where is None else [f"({feature.where})"]), *more]
-    return f" FILTER ({' AND '.join(conditions)})" if conditions else ""
+    counted = _counted(feature, *more)
+    return f" FILTER ({counted})" if counted else ""
+
+
+def _counted(feature: WindowFeature, *more: str) -> str:
+    return " AND ".join([*([] if feature.where is None else [f"({feature.where})"]), *more])
 
 
 def known(feature: WindowFeature) -> str:
@@ -119,7 +123,7 @@ def _outermost(draft: TileDraft, feature: WindowFeature) -> Recipe:
 
 
 def _list(draft: TileDraft, feature: WindowFeature) -> Recipe:
-    return Recipe(list_slides(draft, feature, condition(feature, known(feature))), list_value(feature))
+    return Recipe(list_slides(draft, feature, _counted(feature, known(feature))), list_value(feature))
 
 
 def _moments(draft: TileDraft, feature: WindowFeature) -> Recipe:
