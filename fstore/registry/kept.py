@@ -116,6 +116,11 @@ class KeepingPool(NullPool):
         while (record := self._taken()) is not None:
             record.close()
 
+    def abandon_idle(self) -> None:
+        """Neither use nor close what nobody uses: it is another process's."""
+        while (record := self._taken()) is not None:
+            _inherited.append(record)
+
     def _do_get(self) -> ConnectionPoolEntry:
         while (record := self._taken()) is not None:
             connection: Any = record.dbapi_connection
@@ -142,6 +147,8 @@ class KeepingPool(NullPool):
 
 
 _pools: set[weakref.ref[KeepingPool]] = set()
+_inherited: list[ConnectionPoolEntry] = []
+"""What another thread of the parent gave back in the last moment before a fork: the child must not even close it."""
 
 
 def _close_all_idle() -> None:
@@ -154,6 +161,7 @@ def _hold_nothing() -> None:
     for reference in tuple(_pools):
         if (pool := reference()) is not None:
             pool.holders.clear()
+            pool.abandon_idle()
 
 
 os.register_at_fork(before=_close_all_idle, after_in_child=_hold_nothing)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -238,6 +240,41 @@ def test_what_a_child_wrote_survives_that_its_parent_closes_first(database: Data
     os.close(writes)
     assert os.waitpid(pid, 0)[1] == 0
     assert version(database) == 3
+
+
+_GIVEN_BACK_BEFORE_A_FORK = """
+import os
+import sys
+
+found = []
+
+def another_thread():  # has its turn after all was closed for the fork, and right before it
+    if found:
+        found.append(driver_of(found[0]))
+
+os.register_at_fork(before=another_thread)  # of these the last one registered goes first
+
+from fstore.registry.database import Database
+from tests.registry.test_kept_connections import driver_of, version, write
+
+database = Database(f"sqlite:///{sys.argv[1]}", sys.argv[2])
+with database.holding():
+    found.append(database)
+    pid = os.fork()
+    if not pid:
+        with database.holding():
+            os._exit(driver_of(database) is found[1])
+    assert os.waitpid(pid, 0)[1] == 0, "the child used its parent's connection"
+    assert driver_of(database) is found[1]
+    write(database, 1)
+    assert version(database) == 1
+"""
+
+
+def test_a_child_leaves_alone_what_was_given_back_while_it_was_forked(file: Path) -> None:
+    command = [sys.executable, "-c", _GIVEN_BACK_BEFORE_A_FORK, str(file), PROJECT]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
 
 
 def _forked(do: Callable[[], None]) -> int:
