@@ -11,8 +11,9 @@ follows the number of result rows, however many keys there are and however rarel
 Li et al., "No pane, no gain", SIGMOD Record 34, 2005: panes of unequal length.)
 
 Joins with what is small (segments, frames) are outer joins where an inner one would do: DuckDB then knows that they drop no
-row, and keeps the small side in memory instead of the large one. The keys of the results are looked up among those that a
-condition lets pass, which all with cells meet, for the same reason.
+row, and keeps the small side in memory instead of the large one. Where it expects as many rows on the small side as on the
+large one, a semi-join that drops none makes it expect few. (Looking up the rows of windows for each of a few keys would be
+one thread's work, with all that follows.)
 """
 
 from __future__ import annotations
@@ -71,9 +72,8 @@ class Frames:
         often = [pair for pair in slid if not self._condition(*pair)]
         seldom = [pair for pair in slid if self._condition(*pair)]
         results = [f"{self._result(columns, ref)} AS {ref.column}" for ref in self.refs]
-        # DuckDB expects a semi-join to drop most rows, and only then looks rows up in these instead of in all others.
-        few = "(FROM seldom WHERE (k >= 0) IN (SELECT unnest([true]))) AS seldom"
-        joined = f"\nLEFT JOIN {few} USING (k, position)" if seldom else ""
+        few = "WHERE (k >= 0) IN (SELECT unnest([true]))"  # drops nothing, see above
+        joined = f"\nLEFT JOIN (FROM seldom {few}) AS seldom USING (k, position)" if seldom else ""
         return f"""WITH
 {_segments(self.distances, forever=self.hull.window is None, anchored=bool(self.weights))},
 {self._tiles(columns)},
@@ -84,7 +84,7 @@ SELECT
   {_list([*self.keys, "interval_end", *results])}
 FROM windowed{joined}
 JOIN {self._ends()} USING (position)
-JOIN (FROM key WHERE last >= first) AS key USING (k)
+LEFT JOIN (FROM key {few}) AS key USING (k)
 WHERE {self._slid(columns[0], self.hull)} IS NOT NULL"""
 
     def _windowed(self, name: str, slid: Sequence[tuple[_Column, Span]], condition: str = "") -> str:

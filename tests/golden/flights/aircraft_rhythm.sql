@@ -188,7 +188,7 @@ SELECT
   t_max_6507b7e48634627d_w0 AS s4
 FROM windowed
 JOIN frame USING (position)
-JOIN (FROM key WHERE last >= first) AS key USING (k)
+LEFT JOIN (FROM key WHERE (k >= 0) IN (SELECT unnest([true]))) AS key USING (k)
 WHERE packed_t_count_8adebbcf410f62f7_w0 IS NOT NULL
 )
 )

@@ -227,7 +227,7 @@ SELECT
   t_last_30944939aea0a8b4_w0 AS s10
 FROM windowed
 JOIN frame USING (position)
-JOIN (FROM key WHERE last >= first) AS key USING (k)
+LEFT JOIN (FROM key WHERE (k >= 0) IN (SELECT unnest([true]))) AS key USING (k)
 WHERE packed_t_count_2005a4f663747d70_w0 IS NOT NULL
 )
 )

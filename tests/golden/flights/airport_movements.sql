@@ -292,7 +292,7 @@ SELECT
 FROM windowed
 LEFT JOIN (FROM seldom WHERE (k >= 0) IN (SELECT unnest([true]))) AS seldom USING (k, position)
 JOIN (SELECT *, pow(2.0, -(epoch_us(interval_end) - first_end - greatest(0, (epoch_us(interval_end) - first_end - 1) // 21600000000000) // 2 * 2 * 21600000000000) / 43200000000.0) AS weight0, pow(2.0, -(epoch_us(interval_end) - first_end - ((greatest(0, (epoch_us(interval_end) - first_end - 1) // 21600000000000) + 1) // 2 * 2 - 1) * 21600000000000) / 43200000000.0) AS weight1 FROM frame) AS frame USING (position)
-JOIN (FROM key WHERE last >= first) AS key USING (k)
+LEFT JOIN (FROM key WHERE (k >= 0) IN (SELECT unnest([true]))) AS key USING (k)
 WHERE packed_t_count_25ff0b8485121160_w0 IS NOT NULL
 ),
 -- Rows whose values are so far from those that the key was centred on that digits were lost.
@@ -489,7 +489,7 @@ SELECT
   (packed_t_count_8d911ac65ef31849_w0 >> 42) & 4398046511103 AS s2
 FROM windowed
 JOIN frame USING (position)
-JOIN (FROM key WHERE last >= first) AS key USING (k)
+LEFT JOIN (FROM key WHERE (k >= 0) IN (SELECT unnest([true]))) AS key USING (k)
 WHERE packed_t_count_8d911ac65ef31849_w0 IS NOT NULL
 )
 )

@@ -227,7 +227,7 @@ SELECT
   t_max_082261a9fbb1d198_w2 AS s12
 FROM windowed
 JOIN frame USING (position)
-JOIN (FROM key WHERE last >= first) AS key USING (k)
+LEFT JOIN (FROM key WHERE (k >= 0) IN (SELECT unnest([true]))) AS key USING (k)
 WHERE packed_t_count_6f02b1ccd4729a0c_w0 IS NOT NULL
 )
 )

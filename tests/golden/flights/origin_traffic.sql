@@ -205,7 +205,7 @@ SELECT
   t_last_c37bb0979ccd4298_w0 AS s7
 FROM windowed
 JOIN frame USING (position)
-JOIN (FROM key WHERE last >= first) AS key USING (k)
+LEFT JOIN (FROM key WHERE (k >= 0) IN (SELECT unnest([true]))) AS key USING (k)
 WHERE packed_t_count_4d8c95a1c26ffece_w0 IS NOT NULL
 )
 )

@@ -239,7 +239,7 @@ SELECT
   t_last_e3ff00abbaef14ea_w0 AS s11
 FROM windowed
 JOIN frame USING (position)
-JOIN (FROM key WHERE last >= first) AS key USING (k)
+LEFT JOIN (FROM key WHERE (k >= 0) IN (SELECT unnest([true]))) AS key USING (k)
 WHERE packed_t_count_ff8138ba6db1adf1_w0 IS NOT NULL
 )
 )

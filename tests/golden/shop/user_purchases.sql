@@ -192,7 +192,7 @@ SELECT
   t_last_f670915713476e0c_w0 AS s3
 FROM windowed
 JOIN frame USING (position)
-JOIN (FROM key WHERE last >= first) AS key USING (k)
+LEFT JOIN (FROM key WHERE (k >= 0) IN (SELECT unnest([true]))) AS key USING (k)
 WHERE t_count_61458edc452b6a3f_w0 IS NOT NULL
 )
 )

@@ -195,7 +195,7 @@ SELECT
   t_last_886f6937d34d57e8_w1 AS s4
 FROM windowed
 JOIN frame USING (position)
-JOIN (FROM key WHERE last >= first) AS key USING (k)
+LEFT JOIN (FROM key WHERE (k >= 0) IN (SELECT unnest([true]))) AS key USING (k)
 WHERE packed_t_count_a903ec888cab441b_w0 IS NOT NULL
 )
 )
