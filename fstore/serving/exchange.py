@@ -106,9 +106,9 @@ class Exchange:
         status, rows, sent = 499, 0, 0
         try:
             answer = await self._answer(scope, headers, receive, around, request_id)
-            status, rows, sent = answer.status, answer.rows, sum(map(len, answer.body))
-            closing = around.lifecycle.draining or status == 413
+            closing = around.lifecycle.draining or answer.status == 413
             if answer.stream is None:
+                status, rows, sent = answer.status, answer.rows, sum(map(len, answer.body))
                 await _send(send, answer, request_id, sent, closing=closing)
             else:
                 try:

@@ -144,7 +144,8 @@ def test_a_stream_that_is_cut_is_an_error(server: RunningApp) -> None:
 
 
 def test_a_caller_that_leaves_frees_its_place(server: RunningApp, remote: HttpClient) -> None:
-    """The server has one place for historical reads: it must be free again soon after its caller has gone."""
+    """The server has one place for historical reads: it must be free again soon after its caller has gone, who is counted."""
+    before = _counted(server, "other")
     for _ in range(3):
         batches = remote.scan_historical_features(spine(ROWS), FEATURES).to_batches()
         next(batches)
@@ -154,6 +155,17 @@ def test_a_caller_that_leaves_frees_its_place(server: RunningApp, remote: HttpCl
         assert time.monotonic() < deadline, "the place is still taken"
     assert found == 10
     assert "Traceback" not in server.log()
+    assert _counted(server, "other") - before == 3
+
+
+def _counted(server: RunningApp, status: str) -> int:
+    """Return how many streams the server says to have ended with a status."""
+    label = f'fstore_http_requests_total{{route="scan-historical-features",status="{status}"}} '
+    return sum(
+        int(line.removeprefix(label))
+        for line in httpx.get(f"{server.url}/metrics").text.splitlines()
+        if line.startswith(label)
+    )
 
 
 def _read(remote: HttpClient) -> int | None:
