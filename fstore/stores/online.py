@@ -254,7 +254,6 @@ def encode_floor(floor: Floor) -> bytes:
     return floor.sequence.to_bytes(8, "big") + micros.to_bytes(8, "big", signed=True)
 
 
-@lru_cache(maxsize=1024)
 @lru_cache(maxsize=4096)
 def decode_floor(value: bytes | None) -> Floor | None:
     """Return the floor that :func:`encode_floor` wrote."""
