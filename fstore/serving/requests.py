@@ -23,8 +23,8 @@ REQUEST_KEY = b"fstore.request"
 Entities: TypeAlias = dict[str, list[Any]] | list[dict[str, Any]]
 """Entities in JSON: lists by column, or an object per entity."""
 
-_MOST_LISTS = 1000
-"""How many lists of features are kept decoded."""
+_MOST_LISTS, _LONGEST_LIST = 1000, 1 << 16
+"""How many lists of features are kept decoded, and of how many bytes at most."""
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`")
 
 
@@ -124,7 +124,7 @@ class OnlineRequests:
         if features is not None:
             return OnlineRequest(features=features, entities=plain.entities)
         request = read_json(OnlineRequest, body)
-        if request.features is not None:
+        if request.features is not None and len(text) <= _LONGEST_LIST:
             if len(self._lists) >= _MOST_LISTS:
                 self._lists.clear()
             self._lists[text] = request.features
