@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -85,12 +86,16 @@ class AsyncReceivedStream:
 
     async def to_batches(self) -> AsyncIterator[pa.RecordBatch]:
         """Yield the rows as :meth:`ReceivedStream.to_batches` does."""
-        batches = self._stream.to_batches()
+        batches, loop = self._stream.to_batches(), asyncio.get_running_loop()
+        thread = ThreadPoolExecutor(1)  # so that closing comes after what is being read, whoever still waits for it
         try:
-            while (batch := await asyncio.to_thread(next, batches, None)) is not None:
+            while (batch := await (reading := loop.run_in_executor(thread, next, batches, None))) is not None:
                 yield batch
         finally:
-            await asyncio.to_thread(batches.close)  # type: ignore[attr-defined]
+            closing = thread.submit(batches.close)  # type: ignore[attr-defined]
+            thread.shutdown(wait=False)
+            if not reading.cancelled():
+                await asyncio.wrap_future(closing)
 
     async def to_parquet(self, path: str | Path) -> None:
         """Write the rows and the manifest as one Parquet file, which appears whole or not at all."""

@@ -143,6 +143,21 @@ def test_a_stream_that_is_cut_is_an_error(server: RunningApp) -> None:
                 list(client.scan_historical_features(spine(1000), FEATURES).to_batches())
 
 
+def test_a_read_on_an_event_loop_may_be_given_up_while_it_waits() -> None:
+    async def read(url: str) -> None:
+        async with AsyncHttpClient(url, timeout=10) as client:
+            batches = client.scan_historical_features(spine(10), FEATURES).to_batches()
+            async with asyncio.timeout(0.5):
+                await anext(batches)
+
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/vnd.apache.arrow.stream\r\ncontent-length: 1000\r\n\r\n"
+    with _answering(head, silent=1.5) as url:
+        began = time.monotonic()
+        with pytest.raises(TimeoutError):
+            asyncio.run(read(url))
+        assert time.monotonic() - began < 1.4, "it waited for what was given up"
+
+
 def test_a_caller_that_leaves_frees_its_place(server: RunningApp, remote: HttpClient) -> None:
     """The server has one place for historical reads: it must be free again soon after its caller has gone, who is counted."""
     before = _counted(server, "other")
@@ -177,10 +192,10 @@ def _read(remote: HttpClient) -> int | None:
 
 
 class _answering:
-    """A server that answers one request with given bytes, and closes."""
+    """A server that answers one request with given bytes, and closes after so many seconds."""
 
-    def __init__(self, answer: bytes) -> None:
-        self._answer, self._listener = answer, socket.create_server(("127.0.0.1", 0))
+    def __init__(self, answer: bytes, silent: float = 0) -> None:
+        self._answer, self._silent, self._listener = answer, silent, socket.create_server(("127.0.0.1", 0))
 
     def __enter__(self) -> str:
         self._thread = threading.Thread(target=self._serve)
@@ -202,3 +217,4 @@ class _answering:
             while len(rest) < size:
                 rest += connection.recv(1 << 16)
             connection.sendall(self._answer)
+            time.sleep(self._silent)
