@@ -13,13 +13,17 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fstore.arrays import joined, number_array, raw_values, truth_array, truths, valid
 from fstore.retrieval.row_addresses import Numbers
 from fstore.retrieval.row_pieces import is_text
 
 _DECODED_ROWS = 131_072
-"""Texts are decoded so many at a time: the offsets of an array of them have 32 bits."""
+"""Texts are decoded so many at a time, fewer where they are long."""
+
+_DECODED_BYTES = 2**31 - 1
+"""The offsets of an array of texts have 32 bits."""
 
 _MOVED_ROWS = 8_192
 
@@ -93,9 +97,11 @@ class _TextColumn:
     def finish(self) -> pa.ChunkedArray:
         large = pa.large_binary() if self._kind == pa.binary() else pa.large_string()
         entries = pa.concat_arrays([pa.nulls(0, large), *(one.cast(large) for one in self._entries)])
+        longest = pc.max(pc.binary_length(entries)).as_py() or 1
+        count = max(1, min(_DECODED_ROWS, _DECODED_BYTES // longest))
         decoded = []
-        for start in range(0, len(self._codes), _DECODED_ROWS):
-            chosen = slice(start, start + _DECODED_ROWS)
+        for start in range(0, len(self._codes), count):
+            chosen = slice(start, start + count)
             decoded.append(entries.take(number_array(self._codes[chosen], self._valid[chosen])).cast(self._kind))
         return pa.chunked_array(decoded, type=self._kind)
 

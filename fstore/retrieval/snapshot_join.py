@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from fstore.registry.records import Head
 
 GATHERED_ROWS = 3_000_000
-"""Rows are gathered from up to so many: for a million that takes less processor time than a join, for ten more."""
+"""Rows are gathered from up to so many, for up to so many: for a million that takes less processor time than a join, for ten
+more; and lists of many entity rows may have more elements than the 32 bits of one array's offsets count."""
 
 WIDE = 40
 """So many features of a view are joined: a hundred took 1.6 s instead of 1.4 s to gather, for ten views of 100,000 rows."""
@@ -64,7 +65,8 @@ class SnapshotSizes(msgspec.Struct, frozen=True, kw_only=True):
 
 def choose_snapshot_join(sizes: SnapshotSizes, filesystem: pafs.FileSystem) -> SnapshotJoin:
     """Return the cheaper way for such sizes. A gather opens files twice, which only local ones do cheaply."""
-    if not isinstance(filesystem, pafs.LocalFileSystem) or sizes.rows > GATHERED_ROWS or sizes.features >= WIDE:
+    large = max(sizes.rows, sizes.spine_rows) > GATHERED_ROWS or sizes.features >= WIDE
+    if large or not isinstance(filesystem, pafs.LocalFileSystem):
         return HASH_JOIN
     return GATHER if sizes.files <= GATHERED_FILES + sizes.spine_rows / SPINE_ROWS_PER_FILE else HASH_JOIN
 
