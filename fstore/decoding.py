@@ -7,6 +7,7 @@ msgspec.
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ Decoded = TypeVar("Decoded")
 
 _MAKING = threading.Lock()
 _made: dict[object, msgspec.json.Decoder[Any]] = {}
+os.register_at_fork(before=_MAKING.acquire, after_in_parent=_MAKING.release, after_in_child=_MAKING.release)
 
 
 def json_decoder(kind: type[Decoded]) -> msgspec.json.Decoder[Decoded]:

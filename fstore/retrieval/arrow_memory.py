@@ -7,12 +7,14 @@ read and 70 MB, for a million rows. Who chose another allocator keeps it.
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Iterator
 
 import pyarrow as pa
 
 _changing = threading.Lock()
+os.register_at_fork(before=_changing.acquire, after_in_parent=_changing.release, after_in_child=_changing.release)
 _inside = 0
 
 
