@@ -101,9 +101,11 @@ class KeepingPool(NullPool):
         _pools.add(weakref.ref(self, _pools.discard))
 
     def recreate(self) -> KeepingPool:
-        """Return a pool for the same connections, held by the same blocks."""
-        again = super().recreate()
-        assert isinstance(again, KeepingPool)
+        """Return a pool for the same connections, held by the same blocks. Logs nothing: people read tasks' logs."""
+        again = type(self)(
+            self._creator, recycle=self._recycle, echo=self.echo, logging_name=self._orig_logging_name,
+            reset_on_return=self._reset_on_return, pre_ping=self._pre_ping, _dispatch=self.dispatch, dialect=self._dialect,
+        )  # fmt: skip
         again.holders, self.holders = self.holders, []
         return again
 

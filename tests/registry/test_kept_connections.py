@@ -293,3 +293,11 @@ def _end(do: Callable[[], None]) -> None:
         traceback.print_exc()
     finally:
         os._exit(status)
+
+
+def test_closing_says_nothing(database: Database, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    write(database, 3)
+    database.close()
+    assert caplog.messages == []
+    assert version(database) == 3
