@@ -67,7 +67,6 @@ def table_address(source: PostgresSource, url: str | None) -> tuple[str, str]:
 
 def without_credentials(text: str, url: str) -> str:
     """Return a text in which nothing of a URL's credentials occurs."""
-    parts = urlsplit(url)
-    for secret in {url, parts.password or "", unquote(parts.password or "")} - {""}:
-        text = text.replace(secret, "***")
-    return text
+    password = urlsplit(url).password or ""
+    secrets = sorted({url, password, unquote(password)} - {""}, key=len, reverse=True)  # the URL before what it contains
+    return re.sub("|".join(map(re.escape, secrets)), "***", text)
