@@ -25,6 +25,7 @@ import msgspec
 import psutil
 
 from fstore.airflow.rest import AirflowClient, AirflowError
+from fstore.decoding import decode_json
 
 _PRELOADED = (
     "airflow.executors.local_executor", "airflow.sdk.execution_time.supervisor", "airflow.sdk.execution_time.task_runner",
@@ -212,7 +213,7 @@ class LocalAirflow:
         """Return the components that have not reported since the start: health is read from the database."""
         try:
             answer = httpx.get(f"{self.url}/api/v2/monitor/health", timeout=5)
-            health = msgspec.json.decode(answer.content, type=dict[str, _Component | None])
+            health = decode_json(answer.content, dict[str, _Component | None])
         except (httpx.HTTPError, msgspec.MsgspecError):
             return ["api_server"]
         found = {name: health.get(name) or _Component() for name in _COMPONENTS}

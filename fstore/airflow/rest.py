@@ -18,6 +18,7 @@ import httpx
 import msgspec
 
 from fstore.airflow.rest_values import DagImportError, DagRun, DagSummary, TaskState
+from fstore.decoding import decode_json
 from fstore.errors import FStoreError
 from fstore.interval import format_instant
 
@@ -293,10 +294,10 @@ class AirflowClient:
     # -- requests -----------------------------------------------------------------------------------------------------
 
     def _get(self, path: str, answer: type[_Answer], **params: str | int) -> _Answer:
-        return msgspec.json.decode(self._request("GET", path, params=params).content, type=answer)
+        return decode_json(self._request("GET", path, params=params).content, answer)
 
     def _send(self, method: str, path: str, answer: type[_Answer], body: Mapping[str, object]) -> _Answer:
-        return msgspec.json.decode(self._request(method, path, json=body).content, type=answer)
+        return decode_json(self._request(method, path, json=body).content, answer)
 
     def _request(
         self, method: str, path: str, *, params: Mapping[str, str | int] | None = None,
@@ -335,7 +336,7 @@ class AirflowClient:
                     f"{response.status_code} {response.text[:500]}",
                     status=response.status_code,
                 )
-            self._token = msgspec.json.decode(response.content, type=_Token).access_token
+            self._token = decode_json(response.content, _Token).access_token
         return self._token
 
 

@@ -22,6 +22,7 @@ from openlineage.client.transport.transport import Config, Transport
 
 from fstore.airflow.connections import resolve_settings
 from fstore.backends import Backends, open_backends
+from fstore.decoding import decode_json
 from fstore.errors import SettingsError
 from fstore.lineage.run import view_namespace
 from fstore.settings import load_settings
@@ -104,6 +105,6 @@ class _Event(msgspec.Struct):
 
 def concerns(event: str, project: str) -> bool:
     """Whether an event is of a DAG of the project, or of a job that reads or writes one of its views."""
-    found = msgspec.json.decode(event, type=_Event)
+    found = decode_json(event, _Event)
     namespaces = {dataset.namespace for dataset in (*found.inputs, *found.outputs)}
     return found.job.name.startswith(f"{project}.") or view_namespace(project) in namespaces

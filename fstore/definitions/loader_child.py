@@ -19,6 +19,7 @@ from types import ModuleType, TracebackType
 
 import msgspec
 
+from fstore.decoding import decode_json
 from fstore.definitions import location
 from fstore.definitions.assemble import assemble_project, module_values
 from fstore.definitions.feature_view import declared_views
@@ -36,7 +37,7 @@ _LONGEST_DETAIL = 500
 
 def main(arguments: Sequence[str]) -> None:
     """Load what a request (JSON) names, and write messages to a file descriptor (a number)."""
-    request = msgspec.json.decode(arguments[0], type=Request)
+    request = decode_json(arguments[0], Request)
     signal.setitimer(signal.ITIMER_REAL, request.seconds)  # should the parent be killed, nobody else ends a hanging module
     directory = Path(request.directory)
     os.chdir(directory.parent)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from fstore.decoding import decode_json
 from fstore.definitions.project import Problem, Project
 
 
@@ -64,4 +65,4 @@ def encode_message(message: Message | Request) -> bytes:
 
 def decode_message(line: bytes) -> Message:
     """Return the message of a line."""
-    return msgspec.json.decode(line, type=Message)  # type: ignore[no-any-return]
+    return decode_json(line, Message)  # type: ignore[arg-type]  # a union is no type[…] to mypy

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from fstore.decoding import decode_json
 from fstore.definitions.project import Project
 
 
@@ -18,4 +19,4 @@ def encode_project(project: Project) -> bytes:
 
 def decode_project(data: bytes | str) -> Project:
     """Return the project that :func:`encode_project` wrote. Raises msgspec.DecodeError on anything else."""
-    return msgspec.json.decode(data, type=Project)
+    return decode_json(data, Project)

@@ -208,8 +208,8 @@ class Database:
         self._incarnation = incarnation
 
     def close(self) -> None:
-        """Forget the engine's caches and close what is held. It may be used again."""
-        self.engine.dispose()
+        """Close what is kept and nobody uses. It may be used again."""
+        kept.close_idle(self.engine)
 
     def _enter_project(self, connection: Connection, incarnation: str) -> None:
         row = {"project": self.project, "incarnation": incarnation, "version": 0, "sequence": 0}

@@ -51,8 +51,14 @@ def holding(engine: Engine) -> Iterator[None]:
     finally:
         with contextlib.suppress(IndexError):  # in a child that was forked within the block, which holds nothing
             holders.pop()
-        if not holders and isinstance(engine.pool, KeepingPool):
-            engine.pool.close_idle()
+        if not holders:
+            close_idle(engine)
+
+
+def close_idle(engine: Engine) -> None:
+    """Close what is kept and nobody uses."""
+    if isinstance(engine.pool, KeepingPool):
+        engine.pool.close_idle()
 
 
 class KeptConnection(sqlite3.Connection):
@@ -99,19 +105,6 @@ class KeepingPool(NullPool):
         self.holders: list[None] = []
         self._idle: list[ConnectionPoolEntry] = []
         _pools.add(weakref.ref(self, _pools.discard))
-
-    def recreate(self) -> KeepingPool:
-        """Return a pool for the same connections, held by the same blocks. Logs nothing: people read tasks' logs."""
-        again = type(self)(
-            self._creator, recycle=self._recycle, echo=self.echo, logging_name=self._orig_logging_name,
-            reset_on_return=self._reset_on_return, pre_ping=self._pre_ping, _dispatch=self.dispatch, dialect=self._dialect,
-        )  # fmt: skip
-        again.holders, self.holders = self.holders, []
-        return again
-
-    def dispose(self) -> None:
-        """Close what nobody uses."""
-        self.close_idle()
 
     def close_idle(self) -> None:
         """Close what nobody uses; what is in use may be kept afterwards."""

@@ -6,7 +6,6 @@ order, and the manifest with its checksums is that of the frame read at once.
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ import pyarrow.parquet as pq
 
 from fstore.errors import RetrievalError
 from fstore.interval import format_instant
-from fstore.retrieval.training import MANIFEST_KEY, explain_manifest
+from fstore.retrieval.training import MANIFEST_KEY, appearing_whole, explain_manifest
 
 if TYPE_CHECKING:
     from fstore.retrieval.frame_reader import FrameReader
@@ -51,19 +50,14 @@ class BatchStream(ABC):
 
     def to_parquet(self, path: str | Path) -> None:
         """Write the rows and the manifest as one Parquet file, which appears whole or not at all."""
-        target = Path(path)
-        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
         batches = self.to_batches()
-        try:
+        with appearing_whole(path) as partial:
             first = next(batches)
             with pq.ParquetWriter(partial, first.schema) as writer:
                 writer.write_batch(first)
                 for batch in batches:
                     writer.write_batch(batch)
                 writer.add_key_value_metadata({MANIFEST_KEY: self.manifest.to_json().encode()})
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
 
     def explain(self) -> str:
         """Describe in text where the values came from, view by view, once all were read."""

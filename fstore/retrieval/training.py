@@ -7,8 +7,9 @@ gives equal content.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+import contextlib
+import uuid
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -150,17 +151,24 @@ class TrainingFrame:
 
     def to_parquet(self, path: str | Path) -> None:
         """Write the frame and its manifest as one Parquet file, which appears whole or not at all."""
-        target = Path(path)
-        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-        try:
+        with appearing_whole(path) as partial:
             pq.write_table(self.to_arrow(), partial)
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
 
     def explain(self) -> str:
         """Describe in text where the values come from, view by view."""
         return explain_manifest(self.manifest)
+
+
+@contextlib.contextmanager
+def appearing_whole(path: str | Path) -> Iterator[Path]:
+    """Give the path of a new file that takes the place of another one's once the block has ended well, and else is gone."""
+    target = Path(path)
+    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}.partial")
+    try:
+        yield partial
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def explain_manifest(manifest: Manifest) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from fstore.decoding import decode_json
 from fstore.plan.steps import Step, decode_step, encode_step
 
 
@@ -51,7 +52,7 @@ class StepFile:
 def _read(path: Path, environment: str) -> dict[str, bytes]:
     try:
         first, _, body = path.read_bytes().partition(b"\n")
-        header = msgspec.json.decode(first, type=_Header)
+        header = decode_json(first, _Header)
     except (OSError, ValueError):
         return {}
     if header.environment != environment or header.checksum != zlib.crc32(body):

@@ -23,6 +23,7 @@ from typing import BinaryIO, TypeVar
 import msgspec
 
 import fstore
+from fstore.decoding import decode_json
 from fstore.definitions.files import FileStamp, scan_definitions
 from fstore.definitions.project import Project
 from fstore.definitions.serialization import decode_project, encode_project
@@ -161,7 +162,7 @@ def _read_project(header: _Header, file: BinaryIO) -> Project:
 def _read_plan(header: _Header, file: BinaryIO) -> LoadedPlan:
     start = file.tell()
     project = decode_project(_read_part(file, start, header.project))
-    rest = msgspec.json.decode(_read_part(file, start, header.rest), type=Plan)
+    rest = decode_json(_read_part(file, start, header.rest), Plan)
     steps = tuple(decode_step(_read_part(file, start, part)) for _, part in header.steps)
     return LoadedPlan(project=project, plan=msgspec.structs.replace(rest, steps=steps))
 
@@ -225,7 +226,7 @@ class _Cache:
         key = recent.key if recent is not None and known else self._content_key()
         try:
             with self._entry(key).open("rb") as file:
-                header = msgspec.json.decode(file.readline(), type=_Header)
+                header = decode_json(file.readline(), _Header)
                 expired = header.expires_at is not None and fresh and time.time() > header.expires_at
                 if header.format != _FORMAT or expired or not (known or self._confirms(key, header)):
                     return None
@@ -294,7 +295,7 @@ class _Cache:
 
     def _recent(self) -> _Recent | None:
         try:
-            recent = msgspec.json.decode(self.recent_file.read_bytes(), type=_Recent)
+            recent = decode_json(self.recent_file.read_bytes(), _Recent)
         except (OSError, ValueError):
             return None
         return recent if recent.stamp else None

@@ -64,7 +64,7 @@ class HeadKeeping(asyncio.Transport):
         return self._transport.get_extra_info(name, default)
 
     def pause_reading(self) -> None:
-        """Take nothing more in for now."""
+        """Take nothing in until reading is resumed."""
         self._transport.pause_reading()
 
     def resume_reading(self) -> None:

@@ -47,6 +47,16 @@ def test_no_product_code_is_unfinished() -> None:
     assert found == []
 
 
+def test_structs_are_decoded_where_threads_take_turns() -> None:
+    decoded = re.compile(r"msgspec\.json\.(decode\(.*type=|Decoder\()")
+    found = [
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "fstore").rglob("*.py")
+        if decoded.search(path.read_text(encoding="utf-8"))
+    ]
+    assert found == ["fstore/decoding.py"]
+
+
 def test_constraints_hold_names_and_versions_only() -> None:
     line = re.compile(r"[a-z0-9._-]+==[^ ]+( ; .*)?")
     for text in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines():
