@@ -33,8 +33,10 @@ _PREDICATES = (exp.Predicate, exp.Connector, exp.Not, exp.StartsWith, exp.EndsWi
 _TO_FLOAT64 = (exp.Sqrt, exp.Ln, exp.Exp, exp.Pow, exp.Log, exp.Cbrt, exp.Sin, exp.Cos, exp.Tan, exp.Atan, exp.Atan2)
 _TO_INT64 = (exp.Length, exp.DateDiff, exp.Extract, exp.Year, exp.Month, exp.Day, exp.DayOfWeek, exp.DayOfYear, exp.Hour,
              exp.Minute, exp.Second, exp.Quarter, exp.Week)  # fmt: skip
-_TO_STRING = (exp.Lower, exp.Upper, exp.Trim, exp.Substring, exp.Replace, exp.Left, exp.Right, exp.Concat)
+_TO_STRING = (exp.Lower, exp.Upper, exp.Trim, exp.Substring, exp.Replace, exp.Left, exp.Right)
 _TO_COMMON = (exp.Coalesce, exp.Greatest, exp.Least)
+_FRACTIONAL_PARTS = ("epoch", "julian")
+"""The parts of an instant that ``extract`` gives as a float64."""
 
 
 class Untyped(ValueError):
@@ -104,6 +106,10 @@ def _infer(node: exp.Expr, types: Mapping[str, str]) -> DataType:
             return _common([*branches, *([node.args["default"]] if node.args.get("default") else [])], types, node)
         case exp.If():
             return _common([node.args["true"], *([node.args["false"]] if node.args.get("false") else [])], types, node)
+        case exp.Extract() if node.name.lower() in _FRACTIONAL_PARTS:
+            return FLOAT64
+        case exp.Concat() if any(_is_scalar(part, types) for part in node.expressions):
+            return STRING  # of lists it would be a list
         case exp.Round() | exp.Floor() | exp.Ceil():
             return _rounded(node, _numeric(node.this, types, node))
         case exp.Div() | exp.IntDiv() | exp.Add() | exp.Sub() | exp.Mul() | exp.Mod():
@@ -116,6 +122,14 @@ def _infer(node: exp.Expr, types: Mapping[str, str]) -> DataType:
     if isinstance(node, exp.DPipe) and STRING in (_infer(node.this, types), _infer(node.expression, types)):
         return STRING
     raise Untyped(node.sql(dialect="duckdb"))
+
+
+def _is_scalar(node: exp.Expr, types: Mapping[str, str]) -> bool:
+    """Whether a part is known to be neither a list nor a map."""
+    try:
+        return _infer(node, types).item is None
+    except Untyped:
+        return False
 
 
 def _parsed(text: str, node: exp.Expr) -> DataType:

@@ -12,7 +12,7 @@ from fstore.types import parse_type
 NUMBERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "float32", "float64", "decimal(10,2)",
            "decimal(18,4)", "decimal(38,6)")  # fmt: skip
 COLUMNS = {**{f"c{place}": text for place, text in enumerate(NUMBERS)}, "s": "string", "b": "bool", "d": "date",
-           "t": "timestamp"}  # fmt: skip
+           "t": "timestamp", "l": "list<int64>"}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +78,9 @@ def test_an_inferred_type_is_the_type_that_duckdb_computes(typeof, text):
         ("'text'", "string"),
         ("true", "bool"),
         ("hour(t)", "int64"),
+        ("extract(epoch FROM t)", "float64"),
+        ("extract('Julian' FROM t)", "float64"),
+        ("concat(s, '-', c3)", "string"),
     ],
 )
 def test_infers(typeof, text, expected):
@@ -97,6 +100,7 @@ def test_infers(typeof, text, expected):
         ("abs(s)", "ABS(s)"),
         ("CAST(s AS STRUCT(a INTEGER))", "CAST(s AS STRUCT(a INT))"),
         ("s.field", "s.field"),
+        ("concat(l, l)", "CONCAT(l, l)"),
     ],
 )
 def test_says_which_part_needs_a_cast(text, part):
