@@ -112,10 +112,16 @@ def union_columns(source: UnionSource, columns_of: ColumnsOf) -> dict[str, str]:
                 SourceSchemaDrift,
                 source,
                 f"is made of sources that disagree on column {name!r}: it is {listed}. Convert it: "
-                f'columns={{"{name}": {{"{source.sources[0].name}": "CAST({name} AS …)"}}, …}}.',
+                f'columns={{"{name}": {{"{source.sources[0].name}": "CAST({_written(source, name)} AS …)"}}, …}}.',
             )
         types[name] = common
     return types
+
+
+def _written(source: UnionSource, name: str) -> str:
+    """Return what makes a column of a union from the first of its members."""
+    given = source.columns if isinstance(source.columns, dict) else {}
+    return given.get(name, {}).get(source.sources[0].name, name)
 
 
 class _UnionMember(msgspec.Struct, frozen=True):

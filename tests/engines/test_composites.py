@@ -236,6 +236,11 @@ def test_members_whose_types_disagree_are_named(engine: DuckDBEngine, channels: 
     with pytest.raises(SourceSchemaDrift) as caught:
         engine.source_schema(both)
     assert "disagree on column 'cents': it is int32 in 'web', string in 'app'" in str(caught.value)
+    assert 'columns={"cents": {"web": "CAST(cents AS …)"}, …}.' in str(caught.value)
+    priced = UnionSource([WEB, APP], columns={"amount": {"web": "cents", "app": "cents::VARCHAR"}})
+    with pytest.raises(SourceSchemaDrift) as caught:
+        engine.source_schema(priced)
+    assert 'columns={"amount": {"web": "CAST(cents AS …)"}, …}.' in str(caught.value)
 
 
 # -- renamed keys -----------------------------------------------------------------------------------------------------
