@@ -62,7 +62,7 @@ def bound_columns(
     try:
         return dict(bind(sql, relations, parameters))
     except ComputeError as error:
-        report.add(f"has SQL that the engine refuses: {_first_lines(str(error))}")
+        report.add(f"has SQL that the engine refuses: {first_lines(str(error))}")
         return None
 
 
@@ -95,7 +95,7 @@ def _plain(bound: str) -> str:
     return bound.removeprefix("unsupported(").removesuffix(")").strip('"') if bound.startswith("unsupported(") else bound
 
 
-def _first_lines(text: str) -> str:
+def first_lines(text: str) -> str:
     """Return a message of the engine on one line, up to its picture of the SQL."""
     lines = []
     for line in text.splitlines():

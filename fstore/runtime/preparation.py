@@ -10,17 +10,17 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
-import pyarrow as pa
 
 from fstore.backends import Backends
 from fstore.definitions.project import Problem, Project
 from fstore.definitions.source import Source, with_members
-from fstore.engines.engine import Engine, Query
+from fstore.engines.engine import Engine
 from fstore.errors import DefinitionErrors, SourceError, SourceSchemaDrift
 from fstore.plan.compiler import compile_plan
 from fstore.plan.graph import upstream_views
 from fstore.plan.step_keys import KnownSteps
-from fstore.plan.steps import AggregateStep, CompositeStep, Plan, Step, with_empty_row
+from fstore.plan.steps import Plan, Step
+from fstore.runtime.empty_rows import evaluate_empty_rows
 from fstore.runtime.inputs import observe_step
 from fstore.runtime.versions import Notice, register_steps
 
@@ -55,8 +55,11 @@ def compile_with_types(
     ``known`` are steps of an earlier compilation by the same code; they are not compiled again.
     """
     plan = compile_plan(project, schemas, views=views, bind=engine.bind, known=known)
-    rows: dict[str, pa.Table] = {}
-    return msgspec.structs.replace(plan, steps=tuple(_evaluate_empty_row(engine, step, rows) for step in plan.steps))
+    rows = evaluate_empty_rows(engine, project, plan.steps)
+    if rows.problems:  # again without those views, so that their dependents are told what blocks them
+        plan = compile_plan(_without(project, rows.problems), schemas, views=views, bind=engine.bind, known=known)
+        rows = evaluate_empty_rows(engine, project, plan.steps)
+    return msgspec.structs.replace(plan, steps=rows.steps)
 
 
 def prepare_steps(backends: Backends, project: Project, views: Sequence[str], *, notice: Notice | None = None) -> list[Step]:
@@ -122,12 +125,10 @@ def problems_of(plan: Plan, views: Collection[str]) -> list[Problem]:
     return about or list(plan.problems)
 
 
-def _evaluate_empty_row(engine: Engine, step: Step, rows: dict[str, pa.Table]) -> Step:
-    """Return a step with its empty row; ``rows`` holds what was evaluated before by SQL, which reads nothing."""
-    if not isinstance(step, AggregateStep | CompositeStep):
-        return step
-    if step.empty_sql not in rows:
-        with engine.read(Query(sql=step.empty_sql, relations={})) as reader:
-            rows[step.empty_sql] = reader.read_all()
-    (row,) = rows[step.empty_sql].to_pylist()
-    return with_empty_row(step, row)
+def _without(project: Project, problems: Mapping[str, Problem]) -> Project:
+    """Return a project in which some views are broken."""
+    kept = {name: view for name, view in project.views.items() if name not in problems}
+    broken = {name: project.views[name].location for name in problems}
+    return msgspec.structs.replace(
+        project, views=kept, broken={**project.broken, **broken}, problems=(*project.problems, *problems.values())
+    )

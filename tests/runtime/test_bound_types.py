@@ -162,6 +162,51 @@ def test_types_and_sql_that_do_not_fit_are_problems_of_the_plan(project: SmallPr
     ]
 
 
+def test_an_expression_without_a_value_for_a_key_without_rows_is_a_problem_of_its_view(project: SmallProject) -> None:
+    plan = planned(
+        project,
+        """
+    class Counts(Daily):
+        source = buys
+        n = agg.count().over("7d")
+        code = agg.last("CAST(n AS VARCHAR)").over("7d").fill("none")
+        many = expr("n_7d > 10")
+        number = expr("CAST(code_7d AS INTEGER)")
+        double = expr("number * 2")
+
+    class Reader(Daily):
+        x = expr("a + 1", a=Counts.n)
+
+    class Fine(Daily):
+        source = buys
+        n = agg.count().over("7d")
+        code = agg.last("CAST(n AS VARCHAR)").over("7d")
+        number = expr("CAST(code_7d AS INTEGER)")
+
+    class Composite(Daily):
+        small = expr("CAST(m - 200 AS TINYINT)", m=Fine.n)
+
+    fine = on_demand("fine", "n * 2", n=Fine.n["7d"])
+    blocked = on_demand("blocked", "n * 2", n=Counts.n["7d"])
+""",
+    )
+    assert problems(plan) == [
+        "feature 'counts:number' (feature_defs/views.py:17) has no value for a key without rows, for which counts are 0 and "
+        "fills apply: Conversion Error: Could not convert string 'none' to INT32 when casting from source column code_7d. "
+        "Say what it is then, as in CASE WHEN n_7d > 0 THEN … END or TRY_CAST(…).",
+        "feature view 'reader' (feature_defs/views.py:20) is blocked by feature_defs/views.py:12: feature view 'counts' has a "
+        "problem. Solve that one first.",
+        "feature 'composite:small' (feature_defs/views.py:30) has no value for a key without rows, for which counts are 0 and "
+        "fills apply: Conversion Error: Type INT64 with value -200 can't be cast because the value is out of range for the "
+        "destination type INT8. Say what it is then, as in CASE WHEN n_7d > 0 THEN … END or TRY_CAST(…).",
+        "on-demand feature 'blocked' (feature_defs/views.py:33) is blocked by feature_defs/views.py:12: feature view 'counts' "
+        "has a problem. Solve that one first.",
+    ]
+    assert {step.view for step in plan.steps} == {"fine"}
+    (fine,) = plan.steps
+    assert {feature.name: feature.empty for feature in fine.features} == {"n_7d": 0, "code_7d": None, "number": None}
+
+
 def test_the_plan_without_an_engine_knows_no_types_and_no_complaint(project: SmallProject) -> None:
     project.define(
         "views",
