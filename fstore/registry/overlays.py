@@ -146,17 +146,15 @@ class Overlays:
         with self._database.reading() as connection:
             return lacking_intervals(self._database, connection, name, views)
 
-    def has_all(self, step: Step) -> bool:
-        """Whether some generation that is not live holds, by this definition, every interval that is live."""
+    def adoptable(self, step: Step) -> Lacking | None:
+        """Return what the generation lacks that staging a step takes up again; None when nothing holds rows of the step."""
         database = self._database
         with database.reading() as connection:
             generation = adoptable_generation(database, connection, step, NEXT)
-            return (
-                generation is not None
-                and not lacking_of(
-                    database, connection, step, generation, overlay=overlay_of(database, connection, step.view, generation)
-                ).intervals
-            )
+            if generation is None:
+                return None
+            overlay = overlay_of(database, connection, step.view, generation)
+            return lacking_of(database, connection, step, generation, overlay=overlay)
 
     @repeated
     def flip(self, online: Mapping[str, int], name: str = NEXT) -> tuple[Flip, ...]:

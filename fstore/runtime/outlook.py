@@ -82,7 +82,7 @@ def plan_views(registry: Registry | None, steps: Sequence[Step], now: datetime) 
             wanted = sorted({*wanted, *affected_intervals(step, sorted(published), changed)})
         again[step.view] = [each for each in wanted if each in published]
         waiting = held.get(step.view)
-        beside = _beside(waiting, seen, lacking, staged) if waiting is not None else []
+        beside = _beside(registry, waiting, seen, lacking, staged) if waiting is not None else []
         found.append(_planned(planned, wanted, published, beside, seen.rate))
     return found
 
@@ -110,11 +110,17 @@ def _staged_fingerprints(registry: Registry) -> dict[str, str]:
     return {view.name: view.fingerprint for view in overlay.views} if overlay else {}
 
 
-def _beside(item: HeldStep, seen: Outlook, lacking: Mapping[str, Lacking], staged: Mapping[str, str]) -> Sequence[Interval]:
-    """Return the intervals that a new generation still needs: all that are live, or those not yet filled."""
+def _beside(
+    registry: Registry, item: HeldStep, seen: Outlook, lacking: Mapping[str, Lacking], staged: Mapping[str, str]
+) -> Sequence[Interval]:
+    """Return the intervals that a new generation still needs: all that are live, or those not yet filled.
+
+    A generation that was filled before, in an environment or ahead of a rollback, is taken up again.
+    """
     if staged.get(item.step.view) == item.step.fingerprint:
         return lacking[item.step.view].intervals
-    return required_intervals(item.step, seen.heads)
+    filled = registry.overlays.adoptable(item.step)
+    return required_intervals(item.step, seen.heads) if filled is None else filled.intervals
 
 
 def _wanted(registry: Registry, step: Step, seen: Outlook, now: datetime) -> list[Interval]:

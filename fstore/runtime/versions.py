@@ -259,7 +259,7 @@ def _promoted(registry: Registry, decision: Decision, live: Mapping[str, Registe
         before = live.get(step.view)
         change = None if before is None else compare_steps(before.step, step)
         additive = change is not None and change.kind == "additive"
-        if additive and registry.overlays.has_all(step):
+        if additive and (filled := registry.overlays.adoptable(step)) is not None and not filled.intervals:
             held.append(HeldStep(step=step, registered=before.step if before else None, change=change))
         else:
             accepted.append(step)

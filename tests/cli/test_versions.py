@@ -52,6 +52,8 @@ def test_a_breaking_change_from_plan_to_rollback(shop: Path) -> None:
     assert json.loads(fstore("plan", "--json", cwd=shop))["changes"]["changed"] == []
     assert "user_purchases: generation 1 is live, in place of generation 2" in fstore("rollback", "user_purchases", cwd=shop)
     assert "waits for `fstore apply`" in fstore("run", cwd=shop)
+    (line,) = json.loads(fstore("plan", "--json", cwd=shop))["compute"]
+    assert line["beside"] == 0, "the generation that was rolled back is taken up again"
 
 
 def test_an_environment_computes_what_differs_and_leaves_production_as_it_is(shop: Path) -> None:
@@ -69,6 +71,8 @@ def test_an_environment_computes_what_differs_and_leaves_production_as_it_is(sho
     assert after["registry_version"] == before["registry_version"]
     assert [view["published"] for view in after["views"]] == [view["published"] for view in before["views"]]
 
+    (line,) = json.loads(fstore("plan", "--json", cwd=shop))["compute"]
+    assert (line["beside"], line["rows_estimate"]) == (0, 0), "what the environment has filled is not computed again"
     promoted = json.loads(fstore("apply", "--json", cwd=shop))
     assert promoted["staged"] == [{"view": "user_purchases", "generation": 2, "adopted": True}]
     run = fstore("run", cwd=shop)

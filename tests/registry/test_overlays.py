@@ -205,11 +205,11 @@ def test_an_environment_is_adopted_with_the_same_checks_only(registry: Registry)
     base, _ = changed()
     registry.overlays.stage("dev", [base])
     published(registry.on_overlay("dev"), base, days(0, 2), "dev")
-    assert registry.overlays.has_all(base)
+    assert registry.overlays.adoptable(base).intervals == ()
     from fstore.plan.steps import Audit
 
     strict = msgspec.structs.replace(base, audits=(Audit(label="x", kind="not_null", severity="error"),))
-    assert not registry.overlays.has_all(strict)
+    assert registry.overlays.adoptable(strict) is None
     (view,) = registry.overlays.stage(NEXT, [strict])
     assert (view.generation, view.adopted) == (3, False)
     (view,) = registry.overlays.stage(NEXT, [base], renewed=[BASE])
