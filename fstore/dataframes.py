@@ -79,6 +79,51 @@ def column_array(value: object) -> pa.ChunkedArray | None:
     return None
 
 
+def declared_column(column: pa.ChunkedArray, type_: pa.DataType) -> pa.ChunkedArray:
+    """Return a column that a function gave with the type that was declared.
+
+    Every value keeps its meaning: integers may become floats and wider or narrower integers, floats narrower floats or
+    integers, where they fit. Raises ArrowInvalid where text would have to be parsed or made, a float rounded to a decimal,
+    an instant cut to its day, or something else than a truth value taken for one, and for a value that does not fit.
+    """
+    if column.null_count == len(column):
+        return pa.chunked_array([pa.nulls(len(column), type_)])
+    if problem := _loses_meaning(column.type, type_):
+        raise pa.ArrowInvalid(problem)
+    result = column.cast(type_)
+    if pa.types.is_date(type_) and pa.types.is_timestamp(column.type) and not result.cast(column.type).equals(column):
+        raise pa.ArrowInvalid("an instant within a day is not a date; cut it in the function, if that is meant")
+    return result
+
+
+def _loses_meaning(given: pa.DataType, wanted: pa.DataType) -> str:
+    """Return why values of one type are not simply values of another, empty where they are."""
+    if pa.types.is_dictionary(given):
+        given = given.value_type
+    if pa.types.is_null(given):
+        return ""
+    if pa.types.is_nested(given) and pa.types.is_nested(wanted):
+        one, other = _item_type(given), _item_type(wanted)
+        return "" if one is None or other is None else _loses_meaning(one, other)
+    if _is_text(given) != _is_text(wanted):
+        return "text is neither parsed nor made; convert it in the function"
+    if pa.types.is_boolean(wanted) and not pa.types.is_boolean(given):
+        return "only a truth value is one; compare it with something in the function"
+    if pa.types.is_floating(given) and pa.types.is_decimal(wanted):
+        return "a float is not rounded to a decimal; round it in the function"
+    if pa.types.is_temporal(given) != pa.types.is_temporal(wanted):
+        return "a time is not a number; convert it in the function"
+    return ""
+
+
+def _item_type(type_: pa.DataType) -> pa.DataType | None:
+    return type_.item_type if pa.types.is_map(type_) else getattr(type_, "value_type", None)
+
+
+def _is_text(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_))
+
+
 def _to_arrow(value: object) -> Callable[[], pa.Table]:
     convert: Callable[[], pa.Table] = value.to_arrow  # type: ignore[attr-defined]
     return convert

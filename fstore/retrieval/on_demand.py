@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from fstore.arrow import arrow_type
-from fstore.dataframes import as_column, column_array
+from fstore.dataframes import as_column, column_array, declared_column
 from fstore.definitions.modules import load_function
 from fstore.definitions.references import ON_DEMAND
 from fstore.errors import ComputeError, DefinitionError, OutputMismatch, RetrievalError
@@ -142,7 +142,7 @@ def _call(
         raise OutputMismatch(f"{subject} returned {len(column)} values for {rows} rows; expected one per row, in order")
     wanted = arrow_type(parse_type(definition.type or ""))
     try:
-        return column.cast(wanted)
+        return declared_column(column, wanted)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise OutputMismatch(
             f"{subject} returned {column.type}, which does not fit its type {definition.type}: {error}"

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from fstore.arrow import arrow_schema, schema_id
 from fstore.backends import Backends
+from fstore.dataframes import declared_column
 from fstore.engines.engine import ArrowRelation, IntervalsRelation, Query
 from fstore.errors import FStoreError, InputsNotReady, OutputMismatch
 from fstore.failpoints import failpoint
@@ -297,7 +298,7 @@ def _refuse_naive(step: Step, table: pa.Table, schema: pa.Schema) -> None:
 
 def _cast(step: Step, column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
     try:
-        return column.cast(field.type)
+        return declared_column(column, field.type)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise OutputMismatch(
             f"{_subject(step)} gave column {field.name!r} as {column.type}, which does not fit the declared type "

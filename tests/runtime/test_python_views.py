@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from fstore.backends import create_backends
-from fstore.errors import ComputeError
+from fstore.errors import ComputeError, OutputMismatch
 from fstore.runtime.plan_cache import load_plan
 from fstore.runtime.python_views import memory_bytes
 from fstore.settings import load_settings
@@ -127,6 +127,24 @@ def test_each_library_gets_and_gives_the_same_values(project: SmallProject) -> N
     assert {view: dict(step.function.frames) for view, step in functions(project).items()} == {
         "in_arrow": {}, "in_pandas": {"b": "pandas"}, "in_polars": {"b": "polars"}, "mixed": {"b": "polars"},
     }  # fmt: skip
+
+
+def test_text_for_a_number_is_refused(project: SmallProject) -> None:
+    project.define("views", HEAD + """
+    def parse(b):
+        return b.select(["user_id", "big", "at", "note"]).append_column("share", pa.array(["0.5"] * b.num_rows))
+
+    class Parsed(OfUser):
+        compute = transform(parse)
+    """)  # fmt: skip
+    project.write("buys", ROWS, TYPES)
+    project.write("towns", [], {"town": pa.string()})
+    with pytest.raises(OutputMismatch) as caught:
+        project.run("parsed", "2026-01-01T00:00", "2026-01-02T00:00")
+    assert str(caught.value) == (
+        "view 'parsed' (feature_defs/views.py:29) gave column 'share' as string, which does not fit the declared type double: "
+        "text is neither parsed nor made; convert it in the function"
+    )
 
 
 def functions(project: SmallProject) -> dict[str, object]:
