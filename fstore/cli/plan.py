@@ -20,6 +20,7 @@ from fstore.plan.selection import select_steps
 from fstore.plan.service_diff import diff_on_demand, diff_services
 from fstore.plan.steps import Plan, PythonStep, Step
 from fstore.runtime.garbage import rarely_collected
+from fstore.runtime.inputs import look_at_files
 from fstore.runtime.outlook import PlannedView, plan_views
 from fstore.settings import Settings, load_settings
 
@@ -27,13 +28,17 @@ NOTHING_TO_COMPUTE, PROBLEMS, SOMETHING_TO_COMPUTE = 0, 1, 2
 
 
 class ProjectPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What a plan says: the changes, what would be computed of the selected views, and the problems."""
+    """What a plan says: the changes, what would be computed of the selected views, and the problems.
+
+    ``warnings`` name sources that could not be looked at: what changed in them is not counted.
+    """
 
     project: str
     environment: str
     changes: PlanDiff
     compute: tuple[PlannedView, ...]
     problems: tuple[Problem, ...]
+    warnings: tuple[str, ...]
 
     @property
     def exit_code(self) -> int:
@@ -47,6 +52,8 @@ def show_plan(selectors: Sequence[str], *, sql: bool, as_json: bool, as_markdown
     """Print what is added, changed or removed against the registry, and what would be computed; return the exit code."""
     settings = load_settings()
     plan, steps = make_plan(settings, selectors, datetime.now(UTC))
+    for warning in plan.warnings:
+        errors.print(f"[yellow]warning[/] {escape(warning)}")
     if as_json:
         print_json(plan)
     elif as_markdown:
@@ -63,11 +70,12 @@ def make_plan(settings: Settings, selectors: Sequence[str], now: datetime) -> tu
         steps = select_steps(checked.plan.steps, selectors)
         registered = registered_plan(backends)
         diff = plan_changes(registered or Plan(project=settings.project), checked)
+        unseen = look_at_files(backends, registered.steps) if registered else []
         planned = plan_views(None if registered is None else backends.registry, checked.plan.steps, now)
     chosen = {step.view for step in steps}
     lines = tuple(line for line in planned if line.view in chosen)
     plan = ProjectPlan(project=settings.project, environment=settings.environment, changes=diff, compute=lines,
-                       problems=checked.problems)  # fmt: skip
+                       problems=checked.problems, warnings=() if checked.problems else tuple(unseen))  # fmt: skip
     return plan, steps
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import bisect
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import chain
 
 import msgspec
 
 from fstore.arrow import arrow_schema
 from fstore.backends import Backends
-from fstore.definitions.source import PostgresSource, physical_sources
+from fstore.definitions.source import PostgresSource, Source, physical_sources
 from fstore.engines.engine import ArrowRelation, DimensionRelation, EventRelation, Relation
 from fstore.errors import FStoreError, UnknownFeature
 from fstore.interval import Interval
@@ -110,16 +111,21 @@ def look_at_files(backends: Backends, steps: Iterable[Step]) -> list[str]:
 
     Tables are left alone: looking at one means to copy what is new in it.
     """
-    problems: dict[str, str] = {}
+    sources: dict[str, list[Source]] = {}
     for step in steps:
         for item in step.inputs:
-            if isinstance(item, EventInput | DimensionInput) and item.source.name not in problems:
-                if any(isinstance(physical, PostgresSource) for physical in physical_sources(item.source)):
-                    continue
-                try:
-                    observe_sources(backends, [item.source])
-                except FStoreError as error:
-                    problems[item.source.name] = str(error)
+            if isinstance(item, EventInput | DimensionInput):
+                same_name = sources.setdefault(item.source.name, [])
+                if item.source not in same_name:
+                    same_name.append(item.source)
+    problems: dict[str, str] = {}
+    for source in chain.from_iterable(sources.values()):
+        if any(isinstance(physical, PostgresSource) for physical in physical_sources(source)):
+            continue
+        try:
+            observe_sources(backends, [source])
+        except FStoreError as error:
+            problems[source.name] = str(error)
     return [f"source {name!r} could not be looked at for changes: {problem}" for name, problem in problems.items()]
 
 

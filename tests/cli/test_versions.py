@@ -93,6 +93,18 @@ def test_metadata_computes_nothing(shop: Path) -> None:
     assert "nothing is due" in fstore("run", cwd=shop)
 
 
+def test_what_changed_in_a_source_is_planned(shop: Path) -> None:
+    import pyarrow.parquet as pq
+
+    assert fstore("plan", cwd=shop) == "Nothing is due.\n"
+    file = shop / "data" / "purchases.parquet"
+    pq.write_table(pq.read_table(file).slice(1), file)
+    (line,) = json.loads(fstore("plan", "--json", cwd=shop, expect=2))["compute"]
+    assert (line["missing"], line["again"] > 5) == (0, True)
+    assert f"user_purchases: {line['again']} interval(s)" in fstore("run", cwd=shop)
+    assert fstore("plan", cwd=shop) == "Nothing is due.\n"
+
+
 def test_problems_are_exit_code_1(shop: Path) -> None:
     edit(shop, '"amount"', '"amuont"')
     plan = json.loads(fstore("plan", "--json", cwd=shop, expect=1))
