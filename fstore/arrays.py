@@ -37,12 +37,17 @@ def number_array(values: npt.NDArray[np.number], valid: Mask | None = None, *, t
     """Return numbers as an array of their type, or of another one of the same width, null where they are not valid."""
     contiguous = np.ascontiguousarray(values)
     kind = pa.from_numpy_dtype(contiguous.dtype) if type is None else type
-    return pa.Array.from_buffers(kind, len(contiguous), [_validity(valid), pa.py_buffer(contiguous)])
+    return pa.Array.from_buffers(kind, len(contiguous), [packed_validity(valid), pa.py_buffer(contiguous)])
 
 
 def truth_array(values: Mask, valid: Mask | None = None) -> pa.BooleanArray:
     """Return truths as an array, null where they are not valid."""
-    return pa.Array.from_buffers(pa.bool_(), len(values), [_validity(valid), _packed(values)])
+    return pa.Array.from_buffers(pa.bool_(), len(values), [packed_validity(valid), _packed(values)])
+
+
+def packed_validity(valid: Mask | None) -> pa.Buffer | None:
+    """Return the buffer of an array that is null where it is not valid, which is none where everything is."""
+    return None if valid is None or valid.all() else _packed(valid)
 
 
 def joined(column: pa.ChunkedArray) -> pa.Array:
@@ -57,10 +62,6 @@ def _bits(buffer: pa.Buffer | None, offset: int, count: int) -> Mask:
     held = np.frombuffer(buffer, np.uint8, count=(offset + count + 7) // 8)[first:]
     bits = np.unpackbits(held, bitorder="little")
     return bits[offset - 8 * first :][:count].view(np.bool_)
-
-
-def _validity(valid: Mask | None) -> pa.Buffer | None:
-    return None if valid is None or valid.all() else _packed(valid)
 
 
 def _packed(values: Mask) -> pa.Buffer:

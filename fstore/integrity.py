@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fstore.stores.offline import OfflineStore
 
 
-class HeldFile(msgspec.Struct, frozen=True, kw_only=True):
+class HeldFile(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A file of an attempt, and the ranges of time that are read of it."""
 
     attempt: int

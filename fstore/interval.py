@@ -86,7 +86,7 @@ def from_micros(micros: int) -> datetime:
     return EPOCH + timedelta(microseconds=micros)
 
 
-class Interval(msgspec.Struct, frozen=True, order=True):
+class Interval(msgspec.Struct, frozen=True, order=True, gc=False):
     """A half-open range of time ``[start, end)`` in UTC."""
 
     start: datetime

@@ -102,7 +102,7 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
     type: str
 
 
-class DataFile(msgspec.Struct, frozen=True, kw_only=True):
+class DataFile(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An immutable Parquet file of an attempt.
 
     ``path`` is relative to the offline store's root. Rows are sorted by (event_timestamp, keys). ``start`` and ``end`` are

@@ -183,7 +183,7 @@ class Published(msgspec.Struct, frozen=True, kw_only=True):
         return max((publication.sequence for publication in self.publications), default=None)
 
 
-class Head(msgspec.Struct, frozen=True, kw_only=True):
+class Head(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A maximal range whose newest publication is this one."""
 
     start: datetime

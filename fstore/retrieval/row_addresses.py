@@ -2,15 +2,14 @@
 
 A snapshot has a row for nearly every key, so nearly all pairs exist, and a table indexed by the pair finds a row without
 hashing or comparing anything (direct addressing; Cormen, Leiserson, Rivest and Stein, Introduction to Algorithms, 11.1).
-Where most pairs have no row, those that have one are hashed instead. Takes pieces of published rows and entity rows; reads
-keys and times only. Gives addresses: the number of a piece, and that of a row in it.
+Where most pairs have no row, those that have one are hashed instead. Takes keys and times of published rows, piece by piece,
+and entity rows. Gives addresses: the number of a row, counted from 1 over all pieces.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from typing import cast
 
 import msgspec
@@ -19,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fstore.arrays import Mask, joined, number_array, raw_values, truth_array, valid
+from fstore.arrays import joined, number_array, raw_values, truth_array, valid
 from fstore.arrow import TIMESTAMP, arrow_type
 from fstore.plan.steps import EVENT_TIMESTAMP
 from fstore.retrieval.history import Micros
@@ -51,31 +50,19 @@ class Snapshots(msgspec.Struct, frozen=True, kw_only=True):
         """Return the same for rows that one attempt wrote: sorted by time, so that a search per change of it is enough."""
         if not len(times) or not len(self.ends):
             return np.full(len(times), -1, dtype=np.int32)
-        starts = np.concatenate([[0], np.flatnonzero(times[1:] != times[:-1]) + 1])
+        one = times[0] == times[-1]
+        starts = np.zeros(1, np.intp) if one else np.concatenate([[0], np.flatnonzero(times[1:] != times[:-1]) + 1])
         at = np.minimum(np.searchsorted(self.ends, times[starts]), len(self.ends) - 1)
         counts = (self.ends[at] == times[starts]) & (self.attempts[at] == attempt)
         return np.repeat(np.where(counts, at, -1).astype(np.int32), np.diff(np.append(starts, len(times))))
 
 
-class Addresses(msgspec.Struct, frozen=True, kw_only=True):
-    """The published row of each entity row as one number, -1 where there is none: its piece, then ``bits`` for the row."""
+class PieceKeys(msgspec.Struct, frozen=True, kw_only=True):
+    """The rows of a piece, numbered from ``start`` on: which ``snapshot`` each belongs to (-1: none), and its ``keys``."""
 
-    numbers: Numbers
-    bits: int
-
-    @property
-    def found(self) -> Mask:
-        """Where there is a row."""
-        return self.numbers >= 0
-
-    def by_piece(self, pieces: int) -> Iterator[tuple[Numbers, Numbers]]:
-        """Yield, per piece, the entity rows that find theirs in it, ascending, and the rows found."""
-        piece = (self.numbers >> self.bits).astype(np.int16 if pieces < 1 << 15 else np.int32)
-        order = np.argsort(piece, kind="stable")  # by radix, where there are 16 bits
-        ends = np.cumsum(np.bincount(piece + 1, minlength=pieces + 1))
-        for start, end in itertools.pairwise(ends):
-            places = order[start:end]
-            yield places, (self.numbers[places] & ((1 << self.bits) - 1)).astype(np.intp)
+    start: int
+    snapshot: Numbers
+    keys: list[list[pa.DictionaryArray]]
 
 
 class _Coded(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,49 +73,55 @@ class _Coded(msgspec.Struct, frozen=True, kw_only=True):
     count: int
 
 
+def piece_keys(table: pa.Table, piece: Piece, start: int, declared: Sequence[Column], snapshots: Snapshots) -> PieceKeys:
+    """Return the keys of a piece from a table with the declared ones and the times; its rows count from ``start`` on."""
+    times = cast("Micros", raw_values(joined(table[EVENT_TIMESTAMP].cast(TIMESTAMP).cast(pa.int64()))))
+    ends = list(itertools.accumulate(part.rows for part in piece.parts))
+    keys = [_of_parts(table[key.name], arrow_type(parse_type(key.type)), ends) for key in declared]
+    return PieceKeys(start=start, snapshot=snapshots.of_rows(piece, times), keys=keys)
+
+
 def find_addresses(
-    pieces: Sequence[Piece], declared: Sequence[Column], snapshots: Snapshots, keys: Sequence[pa.ChunkedArray],
-    wanted: Numbers, threads: ThreadPoolExecutor,
-) -> Addresses:  # fmt: skip
-    """Return where the row of each entity row lies, given its ``keys`` and which snapshot is ``wanted`` (-1: none).
+    pieces: Sequence[PieceKeys], snapshots: Snapshots, keys: Sequence[pa.ChunkedArray], wanted: Numbers
+) -> npt.NDArray[np.intp]:
+    """Return the number of each entity row's row, 0 where there is none.
 
-    ``declared`` are the view's keys, of which every snapshot has each at most once. Raises what :meth:`Piece.read` raises.
+    Entity rows have ``keys``, and snapshots that are ``wanted`` (-1: none). Every snapshot has each key at most once.
     """
-    read = list(threads.map(lambda piece: _read_keys(piece, declared, snapshots), pieces))
-    coded = _coded([columns[0] for _, columns in read], keys[0])
-    for index in range(1, len(declared)):
-        coded = _paired(coded, _coded([columns[index] for _, columns in read], keys[index]))
-    snapshot = [found for found, _ in read]
-    bits = max((piece.rows for piece in pieces), default=1).bit_length()
-    rows = sum(piece.rows for piece in pieces)
-    pair = np.where((coded.spine >= 0) & (wanted >= 0), wanted * np.int64(coded.count) + coded.spine, -1)
-    pairs = len(snapshots.ends) * coded.count
-    find = _by_table if pairs <= SPARSE * rows else _by_hash
-    return Addresses(numbers=find(coded, snapshot, pair, pairs, bits), bits=bits)
+    coded = _coded([piece.keys[0] for piece in pieces], keys[0])
+    for index in range(1, len(keys)):
+        coded = _paired(coded, _coded([piece.keys[index] for piece in pieces], keys[index]))
+    rows, pairs = sum(len(piece.snapshot) for piece in pieces), len(snapshots.ends) * coded.count
+    pair = wanted.astype(np.int64)
+    pair *= coded.count
+    pair += coded.spine
+    pair[(coded.spine < 0) | (wanted < 0)] = pairs
+    return (_by_table if pairs <= SPARSE * rows else _by_hash)(coded, pieces, pair, pairs).astype(np.intp)
 
 
-def _by_table(coded: _Coded, snapshot: Sequence[Numbers], pair: Numbers, pairs: int, bits: int) -> Numbers:
-    """Return the address of each pair, from a table with an entry for all; one more at its end is for -1."""
-    table = np.full(pairs + 1, -1, dtype=np.int32 if len(snapshot) << bits < 1 << 31 else np.int64)
-    for index, (of_row, code) in enumerate(zip(snapshot, coded.pieces, strict=True)):
-        numbers = np.arange(index << bits, (index << bits) + len(code), dtype=table.dtype)
-        at = of_row * np.int64(coded.count) + code
-        if not _all_count(of_row, code):
-            counts = (of_row >= 0) & (code >= 0)
+def _by_table(coded: _Coded, pieces: Sequence[PieceKeys], pair: Numbers, pairs: int) -> Numbers:
+    """Return the number of each pair's row, from a table with an entry for all, and a last one for none."""
+    last = max((piece.start + len(piece.snapshot) for piece in pieces), default=0)
+    table = np.zeros(pairs + 1, dtype=np.int32 if last < 1 << 31 else np.int64)
+    for piece, code in zip(pieces, coded.pieces, strict=True):
+        numbers = np.arange(piece.start, piece.start + len(code), dtype=table.dtype)
+        at = piece.snapshot * np.int64(coded.count) + code
+        if not _all_count(piece.snapshot, code):
+            counts = (piece.snapshot >= 0) & (code >= 0)
             at, numbers = at[counts], numbers[counts]
         table[at] = numbers
-    return cast("Numbers", table[pair])
+    return cast("Numbers", table.take(pair))
 
 
-def _by_hash(coded: _Coded, snapshot: Sequence[Numbers], pair: Numbers, _pairs: int, bits: int) -> Numbers:
+def _by_hash(coded: _Coded, pieces: Sequence[PieceKeys], pair: Numbers, _pairs: int) -> Numbers:
     """Return the same from the hashes of the pairs that have a row."""
     held, numbers = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    for index, (of_row, code) in enumerate(zip(snapshot, coded.pieces, strict=True)):
-        counts = np.flatnonzero((of_row >= 0) & (code >= 0))
-        held.append(of_row[counts] * np.int64(coded.count) + code[counts])
-        numbers.append((index << bits) + counts)
+    for piece, code in zip(pieces, coded.pieces, strict=True):
+        counts = np.flatnonzero((piece.snapshot >= 0) & (code >= 0))
+        held.append(piece.snapshot[counts] * np.int64(coded.count) + code[counts])
+        numbers.append(piece.start + counts)
     found = _positions(number_array(pair), number_array(np.concatenate(held)))
-    return np.append(np.concatenate(numbers), -1)[found]
+    return np.append(np.concatenate(numbers), 0)[found]
 
 
 def _all_count(of_row: Numbers, code: Numbers) -> bool:
@@ -138,34 +131,38 @@ def _all_count(of_row: Numbers, code: Numbers) -> bool:
 # -- keys -------------------------------------------------------------------------------------------------------------
 
 
-def _read_keys(piece: Piece, declared: Sequence[Column], snapshots: Snapshots) -> tuple[Numbers, list[pa.ChunkedArray]]:
-    """Return which snapshot each row of a piece belongs to, and its keys as dictionaries."""
-    table = piece.read([*(key.name for key in declared), EVENT_TIMESTAMP])
-    times = cast("Micros", raw_values(joined(table[EVENT_TIMESTAMP].cast(TIMESTAMP).cast(pa.int64()))))
-    columns = []
-    for key in declared:
-        column, kind = table[key.name], arrow_type(parse_type(key.type))
-        if not pa.types.is_dictionary(column.type):
-            column = column.cast(kind).dictionary_encode()
-        columns.append(column)
-    return snapshots.of_rows(piece, times), columns
+def _of_parts(column: pa.ChunkedArray, kind: pa.DataType, ends: Sequence[int]) -> list[pa.DictionaryArray]:
+    """Return a key of a piece as dictionaries, one for the rows of each part; parts with equal keys have the same."""
+    whole = joined(column)
+    parts = [whole.slice(start, end - start) for start, end in itertools.pairwise([0, *ends]) if end > start]
+    if not parts:
+        return []
+    same = [False, *(after.equals(before) for before, after in itertools.pairwise(parts))]
+    different = [part for part, repeated in zip(parts, same, strict=True) if not repeated]
+    if not pa.types.is_dictionary(whole.type):
+        different = pa.chunked_array(different).cast(kind).dictionary_encode().chunks
+    number = np.cumsum(np.logical_not(same)) - 1
+    return [different[index] for index in number]
 
 
-def _coded(columns: Sequence[pa.ChunkedArray], spine: pa.ChunkedArray) -> _Coded:
-    """Return a key of published rows, which are dictionaries, and of entity rows as numbers."""
+def _coded(columns: Sequence[Sequence[pa.DictionaryArray]], spine: pa.ChunkedArray) -> _Coded:
+    """Return a key of published rows and of entity rows as numbers."""
     seen: list[pa.Array] = []  # most files have the keys of the one before
     for column in columns:
-        seen += [chunk.dictionary for chunk in column.chunks if not seen or not chunk.dictionary.equals(seen[-1])]
+        seen += [part.dictionary for part in column if not seen or not part.dictionary.equals(seen[-1])]
     distinct = pc.unique(pa.chunked_array(seen, type=spine.type)).drop_null()
-    known: tuple[pa.Array, Numbers] | None = None
+    last: pa.DictionaryArray | None = None
+    positions, codes = np.zeros(0, np.int32), np.zeros(0, np.int32)
     pieces = []
     for column in columns:
-        codes = [np.zeros(0, np.int32)]
-        for chunk in column.chunks:
-            if known is None or not chunk.dictionary.equals(known[0]):
-                known = chunk.dictionary, np.append(_positions(chunk.dictionary, distinct), np.int32(-1))
-            codes.append(known[1][_filled(chunk.indices)])
-        pieces.append(np.concatenate(codes))
+        found = [np.zeros(0, np.int32)]
+        for part in column:
+            if last is None or not part.dictionary.equals(last.dictionary):
+                positions = np.append(_positions(part.dictionary, distinct), np.int32(-1))
+            if part is not last:
+                last, codes = part, positions[_filled(part.indices)]
+            found.append(codes)
+        pieces.append(np.concatenate(found))
     return _Coded(pieces=pieces, spine=_positions(spine, distinct), count=len(distinct))
 
 

@@ -1,6 +1,6 @@
 """Published rows in pieces: row groups of Parquet files that are decoded together, each by one thread.
 
-Takes held files; reads their footers, leaves out row groups whose times nobody wants, and puts small ones of the same layout
+Takes held files; leaves out row groups of large ones whose times nobody wants, and puts small ones of the same layout
 together. A piece is read as often as needed, some columns at a time, and no file stays open in between.
 """
 
@@ -13,24 +13,28 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fstore.arrow import TIMESTAMP
+from fstore.errors import StoreCorrupt
 from fstore.integrity import HeldFile
 from fstore.interval import to_micros
 from fstore.plan.steps import EVENT_TIMESTAMP
 from fstore.retrieval.arrow_memory import system_memory
 
-PIECE_ROWS = 131_072
-"""Row groups are put together up to here, and are never cut."""
+SMALL_ROWS = 131_072
+"""Files of so many rows are read whole; of larger ones, each row group is a piece."""
+
+PIECE_ROWS = 32_768
+"""Small files are put together up to here, and so are row groups of a large one; no row group is cut."""
 
 
-class PiecePart(msgspec.Struct, frozen=True, kw_only=True):
-    """Some row groups of one file, which an attempt wrote."""
+class PiecePart(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Some row groups of one file, which an attempt wrote; all of them, and no footer yet, of a small file."""
 
     attempt: int
     path: str
     layout: str
-    metadata: pq.FileMetaData
-    groups: tuple[int, ...]
     rows: int
+    metadata: pq.FileMetaData | None = None
+    groups: tuple[int, ...] | None = None
 
 
 class Piece(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,36 +47,38 @@ class Piece(msgspec.Struct, frozen=True, kw_only=True):
         """The rows of all parts together."""
         return sum(part.rows for part in self.parts)
 
+    @property
+    def small(self) -> bool:
+        """Whether it is of whole small files, of which opening is a good part of the cost."""
+        return self.parts[0].groups is None
+
     def read(self, columns: Sequence[str]) -> pa.Table:
-        """Return the rows with those of the columns that the files have.
+        """Return the rows, with those of the columns that the files have, each in one chunk.
 
         Text and binary columns are dictionaries where the files have them so: each of their values is decoded once then.
-        Raises OSError and ArrowException for files that are gone or damaged.
+        Raises OSError, ArrowException and StoreCorrupt for files that are gone or damaged.
         """
-        metadata = self.parts[0].metadata
+        first = self.parts[0]
+        metadata = first.metadata or pq.read_metadata(first.path)
         schema = metadata.schema.to_arrow_schema()
         held = [name for name in columns if name in schema.names]
         encoded = [name for name in held if is_text(schema.field(name).type) and _has_dictionary(metadata, name)]
-        tables = []
-        for part in self.parts:
-            with system_memory():
-                opened = pq.ParquetFile(part.path, metadata=part.metadata, read_dictionary=encoded, pre_buffer=False)
-            with opened as file:
-                tables.append(file.read_row_groups(part.groups, columns=held, use_threads=False))
-        return pa.concat_tables(tables, promote_options="default")
+        tables = [_read_part(part, held, encoded) for part in self.parts]
+        return pa.concat_tables(tables, promote_options="default").combine_chunks()
 
 
 def cut_pieces(held: Sequence[tuple[HeldFile, str]]) -> list[Piece]:
     """Return the pieces of local files, given with their paths, that may hold rows of the ranges to be read of them.
 
-    Raises what :meth:`Piece.read` raises. Footers are read one by one: threads would only wait for each other.
+    Opens large files only. Raises what :meth:`Piece.read` raises.
     """
     pieces: list[Piece] = []
     parts: list[PiecePart] = []
     rows = 0
     for item, path in held:
         for part in _parts(item, path):
-            if parts and (rows + part.rows > PIECE_ROWS or part.layout != parts[0].layout):
+            together = not parts or (part.layout, part.groups is None) == (parts[0].layout, parts[0].groups is None)
+            if parts and (rows + part.rows > PIECE_ROWS or not together):
                 pieces.append(Piece(parts=tuple(parts)))
                 parts, rows = [], 0
             parts.append(part)
@@ -87,18 +93,34 @@ def is_text(kind: pa.DataType) -> bool:
 
 def _parts(item: HeldFile, path: str) -> list[PiecePart]:
     """Return a small file as one part, of a larger one every row group that may hold wanted rows."""
+    attempt, layout = item.attempt, item.file.schema_id
+    if item.file.rows <= SMALL_ROWS:
+        return [PiecePart(attempt=attempt, path=path, layout=layout, rows=item.file.rows)]
     metadata = pq.read_metadata(path)
-    every = range(metadata.num_row_groups)
-    groups: list[tuple[int, ...]] = [tuple(every)]
-    if metadata.num_rows > PIECE_ROWS and metadata.schema.to_arrow_schema().field(EVENT_TIMESTAMP).type == TIMESTAMP:
-        groups = [(group,) for group in every if _is_wanted(metadata, group, item)]
+    groups = list(range(metadata.num_row_groups))
+    if metadata.schema.to_arrow_schema().field(EVENT_TIMESTAMP).type == TIMESTAMP:
+        groups = [group for group in groups if _is_wanted(metadata, group, item)]
     return [
         PiecePart(
-            attempt=item.attempt, path=path, layout=item.file.schema_id, metadata=metadata, groups=chosen,
-            rows=sum(metadata.row_group(group).num_rows for group in chosen),
+            attempt=attempt, path=path, layout=layout, rows=metadata.row_group(group).num_rows, metadata=metadata,
+            groups=(group,),
         )
-        for chosen in groups
+        for group in groups
     ]  # fmt: skip
+
+
+def _read_part(part: PiecePart, columns: Sequence[str], encoded: Sequence[str]) -> pa.Table:
+    with system_memory():
+        opened = pq.ParquetFile(part.path, metadata=part.metadata, read_dictionary=encoded, pre_buffer=False)
+    with opened as file:
+        groups = range(file.num_row_groups) if part.groups is None else part.groups
+        table = file.read_row_groups(groups, columns=columns, use_threads=False)
+    if table.num_rows != part.rows:
+        raise StoreCorrupt(
+            f"file {part.path!r} has {table.num_rows} rows; {part.rows} were recorded when it was written. `fstore verify` "
+            "finds damaged files, and `fstore repair` computes their intervals again"
+        )
+    return table
 
 
 def _is_wanted(metadata: pq.FileMetaData, group: int, item: HeldFile) -> bool:

@@ -65,6 +65,7 @@ class Publisher:
     def __init__(self, backends: Backends) -> None:
         self.backends = backends
         self.row_group_rows: int | None = None
+        self.dictionaries = True
         self._runs = itertools.count()
 
     def register(self, *steps: Step, services: Sequence[PlannedService] = ()) -> None:
@@ -81,7 +82,7 @@ class Publisher:
         directory = self.backends.offline.attempt_directory(step.view, attempt.generation, attempt.id)
         path = f"{directory}/part-0.parquet"
         with self.backends.offline.writing(path) as local:
-            pq.write_table(table, local, row_group_size=self.row_group_rows)
+            pq.write_table(table, local, row_group_size=self.row_group_rows, use_dictionary=self.dictionaries)
         span = Interval(min(rows).start, max(rows).end)
         file = DataFile(
             path=path, rows=table.num_rows, bytes=1, start=span.start, end=span.end, schema_id=schema_id(table.schema)

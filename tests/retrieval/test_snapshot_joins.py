@@ -19,7 +19,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from fstore import Client
-from fstore.retrieval import row_addresses, row_pieces, snapshot_join
+from fstore.errors import StoreCorrupt
+from fstore.registry.ledger import Ledger
+from fstore.retrieval import row_addresses, row_pieces, snapshot_gather, snapshot_join
 from fstore.retrieval.snapshot_join import (
     GATHER,
     GATHERED_ROWS,
@@ -34,8 +36,15 @@ from tests.retrieval.publishing import DAY, HOUR, T0, Publisher, day, features, 
 
 UTC = ZoneInfo("UTC")
 
-LAYOUTS = {"files together": (131_072, 8), "row groups apart": (1, 8), "pairs hashed": (131_072, 0)}
-"""How many rows make a piece, and from how many pairs of snapshot and key per row on pairs are hashed."""
+LAYOUTS = {
+    "files together": (131_072, 8, 128 << 20),
+    "features later": (131_072, 8, 1),
+    "some features later": (100, 8, 5_000),
+    "row groups apart": (1, 8, 1),
+    "pairs hashed": (131_072, 0, 128 << 20),
+}
+"""How many rows make a piece, from how many pairs of snapshot and key per row on pairs are hashed, and how many bytes of
+features of small files are read at a time."""
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -45,14 +54,14 @@ def test_every_way_to_fetch_snapshots_equals_brute_force(
     monkeypatch.setattr(publisher, "row_group_rows", 2)
     history = publish_history(publisher, "snapshot", 1_000 + seed)
     ways = [(HASH_JOIN, *LAYOUTS["files together"]), *((GATHER, *layout) for layout in LAYOUTS.values())]
-    for way, rows, sparse in ways:
-        force(monkeypatch, way, rows, sparse)
+    for way, *layout in ways:
+        force(monkeypatch, way, *layout)
         frame = Client(publisher.backends).get_historical_features(
             list(history.entity_rows), [f"{history.step.view}:*"], timestamp_column="at", missing="allow"
         )
         found = frame.to_arrow()
         got = list(zip(found["n"].to_pylist(), found["label"].to_pylist(), strict=True))
-        assert got == history.expected, (way.words, rows, sparse)
+        assert got == history.expected, (way.words, layout)
         assert way.words in frame.explain() or not history.published
 
 
@@ -100,6 +109,7 @@ def typed(publisher: Publisher) -> Mapping[tuple[str, int, int], Mapping[str, An
                     row = {"user_id": f"u{user}", "opened": date(2020, 1, 1 + user % 3), "slot": slot, **values}
                     rows[day(number)].append(row)
                     held[f"u{user}", slot, number] = row
+        publisher.dictionaries = days != (1,)
         publisher.publish(step, rows)
     return held
 
@@ -145,10 +155,25 @@ def test_features_that_older_files_do_not_have_are_null(publisher: Publisher) ->
     assert found["rate"].to_pylist() == [None, 0.5, None]
 
 
+def test_snapshots_without_rows_are_read_with_the_others(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+    force(monkeypatch, GATHER, *LAYOUTS["files together"])
+    step = make_step("sparse")
+    publisher.register(step)
+    row = {"user_id": "ann", "n": 1, "amount": 0.5}
+    for number, rows in enumerate([[], [row], [], [{**row, "n": 2}], []]):
+        publisher.publish(step, {day(number): rows})
+    spine = [{"user_id": "ann", "event_timestamp": T0 + (number + 1) * DAY} for number in range(5)]
+    found = Client(publisher.backends).get_historical_features(spine, ["sparse:*"]).to_arrow()
+    assert found["n"].to_pylist() == [0, 1, 0, 2, 0]
+    nowhere = Client(publisher.backends).get_historical_features(spine[:1], ["sparse:*"]).to_arrow()
+    assert nowhere["amount"].to_pylist() == [None]
+
+
 def test_row_groups_whose_times_nobody_asks_for_are_not_read(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
     step = make_step("grouped")
     publisher.register(step)
     monkeypatch.setattr(publisher, "row_group_rows", 10)
+    monkeypatch.setattr(row_pieces, "SMALL_ROWS", 1)
     monkeypatch.setattr(row_pieces, "PIECE_ROWS", 1)
     rows = [[{"user_id": f"u{user}", "n": number, "amount": None} for user in range(10)] for number in range(6)]
     publisher.publish(step, {day(number): found for number, found in enumerate(rows)})
@@ -169,7 +194,7 @@ def test_row_groups_whose_times_nobody_asks_for_are_not_read(publisher: Publishe
         (100_000, 1_000_000, 2, 10, GATHER),
         (1_000_000, 1_000_000, 365, 10, GATHER),
         (1_000, 1_000_000, 365, 10, HASH_JOIN),  # many small files
-        (100_000, 1_000_000, 365, 10, HASH_JOIN),
+        (100_000, 1_000_000, 365, 10, GATHER),
         (1_000_000, GATHERED_ROWS, 2, 10, GATHER),
         (1_000_000, GATHERED_ROWS + 1, 2, 10, HASH_JOIN),
         (GATHERED_ROWS + 1, 1_000, 2, 10, HASH_JOIN),
@@ -184,22 +209,55 @@ def test_the_cheaper_way_is_chosen_by_the_sizes(
     assert choose_snapshot_join(sizes, pafs.SubTreeFileSystem("bucket", local)) is HASH_JOIN
 
 
+@pytest.mark.parametrize("dictionaries", [True, False], ids=["dictionaries", "plain"])
+def test_long_texts_arrive_however_they_are_stored(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch, dictionaries: bool
+) -> None:
+    step = make_step(f"texts_{dictionaries}", features=features(("n", "int64", 0), ("text", "string", None)))
+    publisher.register(step)
+    monkeypatch.setattr(publisher, "dictionaries", dictionaries)
+    texts = {(user, number): f"{user} {number} " * 400 if user % 5 else None for user in range(40) for number in range(3)}
+    for number in range(3):
+        publisher.publish(
+            step, {day(number): [{"user_id": f"u{user}", "n": user, "text": texts[user, number]} for user in range(40)]}
+        )
+    asked = [(user, number) for number in range(3) for user in range(0, 40, 3) for _ in range(2)]
+    spine = [{"user_id": f"u{user}", "event_timestamp": T0 + (number + 1) * DAY} for user, number in asked]
+    found = Client(publisher.backends).get_historical_features(spine, [f"{step.view}:*"]).to_arrow()
+    assert found["text"].to_pylist() == [texts[key] for key in asked]
+    assert found["n"].to_pylist() == [user for user, _ in asked]
+
+
+def test_a_file_with_other_rows_than_were_recorded_is_refused(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = make_step("miscounted")
+    publisher.register(step)
+    really = Ledger.record_files
+    monkeypatch.setattr(
+        Ledger, "record_files",
+        lambda ledger, attempt, files: really(ledger, attempt, [msgspec.structs.replace(files[0], rows=3)]),
+    )  # fmt: skip
+    publisher.publish(step, {day(0): [{"user_id": "ann", "n": 1, "amount": None}]})
+    spine = [{"user_id": "ann", "event_timestamp": T0 + DAY}]
+    with pytest.raises(StoreCorrupt, match=r"part-0\.parquet' has 1 rows; 3 were recorded"):
+        Client(publisher.backends).get_historical_features(spine, ["miscounted:n"])
+
+
 READ = """
 import sys
 from fstore import Client
 from fstore.settings import Settings
 import msgspec
 with Client(msgspec.json.decode(sys.argv[1], type=Settings)) as client:
-    frame = client.get_historical_features(sys.argv[2], ["light:n"]).to_arrow()
+    frame = client.get_historical_features(sys.argv[2], ["light:n", "light:label"]).to_arrow()
 imported = sorted({"duckdb", "pandas"} & set(sys.modules))
-print(frame["n"].to_pylist(), imported)
+print(frame["n"].to_pylist(), frame["label"].to_pylist(), imported)
 """
 
 
 def test_a_gather_imports_neither_duckdb_nor_pandas(publisher: Publisher, tmp_path: Path) -> None:
-    step = make_step("light")
+    step = make_step("light", features=features(("n", "int64", 0), ("label", "string", None)))
     publisher.register(step)
-    publisher.publish(step, {day(0): [{"user_id": "ann", "n": 3, "amount": None}]})
+    publisher.publish(step, {day(0): [{"user_id": "ann", "n": 3, "label": "x"}]})
     frame = Client(publisher.backends).get_historical_features(
         [{"user_id": "ann", "event_timestamp": T0 + DAY + timedelta(hours=1)}], ["light:n"]
     )
@@ -208,11 +266,13 @@ def test_a_gather_imports_neither_duckdb_nor_pandas(publisher: Publisher, tmp_pa
     done = subprocess.run(
         [sys.executable, "-c", READ, settings, str(tmp_path / "rows.parquet")], capture_output=True, text=True, check=True
     )
-    assert done.stdout.strip() == "[3] []"
+    assert done.stdout.strip() == "[3] ['x'] []"
 
 
-def force(monkeypatch: pytest.MonkeyPatch, way: SnapshotJoin, piece_rows: int, sparse: int) -> None:
+def force(monkeypatch: pytest.MonkeyPatch, way: SnapshotJoin, piece_rows: int, sparse: int, together: int) -> None:
     """Have snapshots fetched in one way, whatever the sizes."""
     monkeypatch.setattr(snapshot_join, "choose_snapshot_join", lambda sizes, filesystem: way)
+    monkeypatch.setattr(row_pieces, "SMALL_ROWS", piece_rows)
     monkeypatch.setattr(row_pieces, "PIECE_ROWS", piece_rows)
+    monkeypatch.setattr(snapshot_gather, "TOGETHER_BYTES", together)
     monkeypatch.setattr(row_addresses, "SPARSE", sparse)
