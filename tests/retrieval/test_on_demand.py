@@ -143,6 +143,26 @@ def test_training_and_serving_give_the_same_bits(client: Client) -> None:
         assert bits(frame[column].to_pylist()) == bits(response[column].to_pylist()), column
 
 
+def test_a_service_is_compiled_once(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a first read nothing is parsed, planned or loaded: it would fail."""
+
+    def read(lat: float) -> dict[str, list[object]]:
+        request = {"lat": [lat], "lon": [13.4]}
+        return client.get_online_features(entities={"user_id": ["a"]}, request=request, service="nearby").to_dict()
+
+    assert read(52.5)["ratio"] == [26.25]
+
+    def fail(*_: object) -> None:
+        raise AssertionError("compiled again")
+
+    monkeypatch.setattr("fstore.engines.duckdb.RowProgram", fail)
+    monkeypatch.setattr("fstore.retrieval.on_demand.load_function", fail)
+    assert read(50.0)["ratio"] == [25.0]
+    assert read(2.0)["pandas_product"] == [4.0]
+    with pytest.raises(AssertionError, match="compiled again"):
+        client.get_online_features(["on_demand:ratio"], {"user_id": ["a"], "lat": [1.0]})
+
+
 def test_values_nulls_nan_and_division_by_zero(client: Client) -> None:
     found = client.get_historical_features(entity_rows(), service="nearby").to_arrow().to_pydict()
     assert found["seen_30d"] == [2, 2, 1, 0, None]
