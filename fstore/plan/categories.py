@@ -18,7 +18,7 @@ from fstore.plan.parts import raw_column
 from fstore.plan.scalar_states import presence, recipe
 from fstore.plan.slides import Slide, SlideRef
 from fstore.plan.sub_keys import BEGINS, OWN, SubQueries, events_slide, key_columns, numbered_keys
-from fstore.plan.tile_states import TILE_SUB, TileDraft
+from fstore.plan.tile_states import TILE_START, TILE_SUB, TileDraft
 from fstore.plan.window_features import Span, WindowFeature
 
 _BITS = 31
@@ -36,12 +36,13 @@ class _Cells(NamedTuple):
     """CTEs that end in ``cell``, a row per group and sub-key; what groups it, and the joins that give keys and interval.
 
     The joins drop no row, and are outer joins so that DuckDB knows. They hold what is small: if the lists were held instead,
-    one thread would make all features.
+    one thread would make all features. With ``packed``, the counts of some keys are in :data:`lanes.WINDOWS` instead.
     """
 
     cte: str
     groups: list[str]
     joins: str
+    packed: bool = False
 
 
 class Gathered:
@@ -93,19 +94,26 @@ class Gathered:
             number = timeline.spans.index(span)
             changes.append(Change(ref.column, state, f"come{self._same_entry(timeline, number)}", "moving"))
             changes.append(Change(ref.column, f"-{state}", f"gone{number}", "moving"))
+        # As narrow as can be: there are many cells, and they are sorted. A count of more than 32 bits is an error.
+        counts = ", ".join(f"CAST({ref.column} AS UINTEGER) AS {ref.column}" for ref in self.refs.values())
+        windows = {ref.column: (state, span) for (state, span), ref in self.refs.items()}
         cte = f"""{timeline.ctes()},
-{lanes.packed_tiles(states)},
+{lanes.packed_keys(states)},
+{lanes.packed_windows(states, windows)},
 moving AS MATERIALIZED (
   SELECT * FROM (
-    SELECT k, pack, {", ".join(states)}, {", ".join(sides)}
-    FROM {lanes.PACKED}
+    SELECT k, number, {", ".join(states)}, {", ".join(sides)}
+    FROM (SELECT *, epoch_us({TILE_START}) AS begins FROM {lanes.RELATION} ANTI JOIN {lanes.PACKED} USING (k))
     LEFT JOIN place USING (begins)
   )
   WHERE {held_at_all}
 ),
-{timeline.held(["k", "pack"], changes, lanes.TYPE)},
-{lanes.unpacked_cells([ref.column for ref in self.refs.values()])}"""
-        return _Cells(cte, ["k", "position"], "\nLEFT JOIN stop USING (position)" + self._key_join())
+{timeline.held(["k", "number"], changes)},
+cell AS (
+  SELECT k, number, CAST(unnest(range(position, until)) AS INTEGER) AS position, {counts} FROM held
+)"""
+        joins = "\nLEFT JOIN stop USING (position)" + self._key_join()
+        return _Cells(cte, ["k", "position"], joins, packed=True)
 
     def _key_join(self) -> str:
         """Return the join that gives keys, through one list of them: DuckDB takes ``key`` to be as large as the tiles."""
@@ -123,8 +131,16 @@ moving AS MATERIALIZED (
 
     def _gathered(self, cells: _Cells) -> str:
         kept = [f"{aggregate} AS {column}" for column, aggregate in self._kept().items()]
+        unpacked = [f"{unpacked} AS {column}" for column, unpacked in self._unpacked().items()] if cells.packed else []
         values = [f"{self._made(place)} AS {raw_column(feature)}" for place, feature in enumerate(self.features)]
         groups = ", ".join(cells.groups)
+        union = ""
+        if unpacked:
+            union = f"""
+  UNION ALL
+  SELECT {groups}, {", ".join(unpacked)}
+  FROM {lanes.WINDOWS}
+  CROSS JOIN {lanes.LAYOUT}"""
         # Cells that come in the order of their groups are gathered twice as fast, sorting included.
         return f"""WITH
 sub_key AS MATERIALIZED (
@@ -143,7 +159,7 @@ SELECT {", ".join([*self.keys, "interval_end", *values])}
 FROM (
   SELECT {groups}, {", ".join(kept)}
   FROM (SELECT * FROM cell ORDER BY {groups})
-  GROUP BY {groups}
+  GROUP BY {groups}{union}
 ){cells.joins}
 CROSS JOIN (SELECT list(sub ORDER BY number) AS names FROM sub_key)"""
 
@@ -164,6 +180,19 @@ CROSS JOIN (SELECT list(sub ORDER BY number) AS names FROM sub_key)"""
             kept[f"pack{number}"] = f"list_sort(list({' + '.join(['(CAST(number AS HUGEINT) << 96)', *counts])}))"
         return kept
 
+    def _unpacked(self) -> dict[str, str]:
+        """Return the same columns for keys whose counts are packed, of all sub-keys that there are."""
+        kept: dict[str, str] = {}
+        for place, feature in enumerate(self.features):
+            if self._few(feature):
+                ranks = lanes.of_each(_rank(lanes.count(self.events[place]), "x.number"))
+                most = f"list_aggregate({ranks}, 'max', {feature.limit})"
+                kept[f"most{place}"] = f"list_filter({most}, lambda x: x > {_LAST})"  # what has events at all
+        for number, pack in enumerate(self._packs()):
+            counts = [f"(CAST({lanes.count(column)} AS HUGEINT) << {shift})" for column, shift in pack.items()]
+            kept[f"pack{number}"] = lanes.of_each(" + ".join(["(CAST(x.number AS HUGEINT) << 96)", *counts]))
+        return kept
+
     @staticmethod
     def _few(feature: WindowFeature) -> bool:
         """Whether so few sub-keys are wanted that it is cheaper to look for them than to keep all."""
@@ -181,28 +210,42 @@ CROSS JOIN (SELECT list(sub ORDER BY number) AS names FROM sub_key)"""
 
     def _made(self, place: int) -> str:
         """Return a feature from what was kept; null over no sub-key."""
-        feature, events = self.features[place], self.events[place]
+        feature = self.features[place]
         limit = feature.limit or (MAX_VALUES if feature.function == "distinct" else MAX_CATEGORIES)
         if self._few(feature):
             return f"nullif(list_transform(most{place}, lambda x: names[{_number('x')}]), [])"
-        entries = f"held{place}"
-        if self.values[place] is None:
-            number, pack = next((number, pack) for number, pack in enumerate(self._packs()) if events in pack)
-            here = f"list_filter(pack{number}, lambda x: {_count('x', pack[events])} > 0)"
-            if feature.function == "distinct":
-                return f"nullif(list_transform({here}[1:{limit}], lambda x: names[CAST(x >> 96 AS INTEGER)]), [])"
-            count = _count("x", pack[events])
-            entry = f"{{'at': {_at('CAST(x >> 96 AS INTEGER)', count)}, 'value': {count}}}"
-            entries = f"list_transform({here}, lambda x: {entry})"
-        rank = _rank(f"(x.at & {_LOW})", "(x.at >> 32)")
-        ranked = f"list_transform({entries}, lambda x: {{'rank': {rank}, 'value': x.value}})"
-        most = f"list_reverse_sort({ranked})[1:{limit}]"
+        return self._of_counts(place, limit) if self.values[place] is None else self._of_values(place, limit)
+
+    def _of_counts(self, place: int, limit: int) -> str:
+        """Return a feature that is made of numbers of events, which are in the order of sub-keys."""
+        feature, events = self.features[place], self.events[place]
+        number, pack = next((number, pack) for number, pack in enumerate(self._packs()) if events in pack)
+        sub_key, count = "CAST(x >> 96 AS INTEGER)", _count("x", pack[events])
+        here = f"list_filter(pack{number}, lambda x: {count} > 0)"
+        if feature.function == "distinct":
+            return f"nullif(list_transform({here}[1:{limit}], lambda x: names[{sub_key}]), [])"
+        most = f"list_reverse_sort(list_transform({here}, lambda x: {_rank(count, sub_key)}))[1:{limit}]"
         if feature.by is None:
-            return f"nullif(list_transform({most}, lambda x: names[{_number('x.rank')}]), [])"
+            return f"nullif(list_transform({most}, lambda x: names[{_number('x')}]), [])"
+        cut = f"list_sort(list_transform({most}, lambda x: {_at(_number('x'), f'(x >> {_BITS})')}))"
+        return (
+            f"CASE WHEN len({here}) > {limit} THEN {_map(cut, 'x >> 32', f'x & {_LOW}')} "
+            f"WHEN len({here}) > 0 THEN {_map(here, sub_key, count)} END"
+        )
+
+    def _of_values(self, place: int, limit: int) -> str:
+        """Return a map of values by category."""
+        entries = f"held{place}"
+        rank = _rank(f"(x.at & {_LOW})", "(x.at >> 32)")
+        most = f"list_reverse_sort(list_transform({entries}, lambda x: {{'rank': {rank}, 'value': x.value}}))[1:{limit}]"
         cut = f"list_transform({most}, lambda x: {{'at': {_at(_number('x.rank'), '0')}, 'value': x.value}})"
         kept = f"CASE WHEN len({entries}) <= {limit} THEN {entries} ELSE {cut} END"
-        pairs = f"list_transform(list_sort({kept}), lambda x: {{'key': names[x.at >> 32], 'value': x.value}})"
-        return f"CASE WHEN len({entries}) > 0 THEN map_from_entries({pairs}) END"
+        return f"CASE WHEN len({entries}) > 0 THEN {_map(f'list_sort({kept})', 'x.at >> 32', 'x.value')} END"
+
+
+def _map(entries: str, number: str, value: str) -> str:
+    """Return the map of a list, from the numbers of sub-keys and the values of its elements ``x``."""
+    return f"map_from_entries(list_transform({entries}, lambda x: {{'key': names[{number}], 'value': {value}}}))"
 
 
 def _at(number: str, events: str) -> str:

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from fstore.plan import lanes
 from tests.plan.test_subkeys import check, naive, sub
 from tests.plan.test_windows import DAY, T0, compute, daily, event, from_events, queries
 
@@ -50,6 +51,15 @@ def test_counts_that_share_a_number_equal_the_naive_loop(events):
     intervals = daily(10)
     expected = naive(events, intervals, FEATURES)
     check(compute(from_events(queries(FEATURES))[0], events, intervals), expected, FEATURES)
+
+
+@pytest.mark.parametrize("room", [0, 40])
+def test_keys_without_room_for_arrays_equal_the_naive_loop(room, monkeypatch):
+    """Of three keys with two numbers for each of seven instants, and one before, in two arrays, none or one is packed."""
+    events = [event | {"user": user} for user in "abc" for event in full(0)]
+    intervals = daily(10)
+    monkeypatch.setattr(lanes, "MOST_NUMBERS", room)
+    check(compute(from_events(queries(FEATURES))[0], events, intervals), naive(events, intervals, FEATURES), FEATURES)
 
 
 @pytest.mark.parametrize("number", [126, 127, 128])

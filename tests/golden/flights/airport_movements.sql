@@ -493,7 +493,7 @@ LEFT JOIN (FROM key WHERE (k >= 0) IN (SELECT unnest([true]))) AS key USING (k)
 WHERE packed_t_count_8d911ac65ef31849_w0 IS NOT NULL
 )
 )
-SELECT k0, interval_end, CASE WHEN len(list_transform(list_filter(pack0, lambda x: CAST((x >> 0) & 4294967295 AS BIGINT) > 0), lambda x: {'at': (CAST(CAST(x >> 96 AS INTEGER) AS BIGINT) << 32) + CAST((x >> 0) & 4294967295 AS BIGINT), 'value': CAST((x >> 0) & 4294967295 AS BIGINT)})) > 0 THEN map_from_entries(list_transform(list_sort(CASE WHEN len(list_transform(list_filter(pack0, lambda x: CAST((x >> 0) & 4294967295 AS BIGINT) > 0), lambda x: {'at': (CAST(CAST(x >> 96 AS INTEGER) AS BIGINT) << 32) + CAST((x >> 0) & 4294967295 AS BIGINT), 'value': CAST((x >> 0) & 4294967295 AS BIGINT)})) <= 100 THEN list_transform(list_filter(pack0, lambda x: CAST((x >> 0) & 4294967295 AS BIGINT) > 0), lambda x: {'at': (CAST(CAST(x >> 96 AS INTEGER) AS BIGINT) << 32) + CAST((x >> 0) & 4294967295 AS BIGINT), 'value': CAST((x >> 0) & 4294967295 AS BIGINT)}) ELSE list_transform(list_reverse_sort(list_transform(list_transform(list_filter(pack0, lambda x: CAST((x >> 0) & 4294967295 AS BIGINT) > 0), lambda x: {'at': (CAST(CAST(x >> 96 AS INTEGER) AS BIGINT) << 32) + CAST((x >> 0) & 4294967295 AS BIGINT), 'value': CAST((x >> 0) & 4294967295 AS BIGINT)}), lambda x: {'rank': (CAST((x.at & 4294967295) AS BIGINT) << 31) + (2147483647 - (x.at >> 32)), 'value': x.value}))[1:100], lambda x: {'at': (CAST(CAST(2147483647 - (x.rank & 2147483647) AS INTEGER) AS BIGINT) << 32) + 0, 'value': x.value}) END), lambda x: {'key': names[x.at >> 32], 'value': x.value})) END AS "raw by_carrier_30d", CASE WHEN len(held1) > 0 THEN map_from_entries(list_transform(list_sort(CASE WHEN len(held1) <= 5 THEN held1 ELSE list_transform(list_reverse_sort(list_transform(held1, lambda x: {'rank': (CAST((x.at & 4294967295) AS BIGINT) << 31) + (2147483647 - (x.at >> 32)), 'value': x.value}))[1:5], lambda x: {'at': (CAST(CAST(2147483647 - (x.rank & 2147483647) AS INTEGER) AS BIGINT) << 32) + 0, 'value': x.value}) END), lambda x: {'key': names[x.at >> 32], 'value': x.value})) END AS "raw delay_by_carrier_30d"
+SELECT k0, interval_end, CASE WHEN len(list_filter(pack0, lambda x: CAST((x >> 0) & 4294967295 AS BIGINT) > 0)) > 100 THEN map_from_entries(list_transform(list_sort(list_transform(list_reverse_sort(list_transform(list_filter(pack0, lambda x: CAST((x >> 0) & 4294967295 AS BIGINT) > 0), lambda x: (CAST(CAST((x >> 0) & 4294967295 AS BIGINT) AS BIGINT) << 31) + (2147483647 - CAST(x >> 96 AS INTEGER))))[1:100], lambda x: (CAST(CAST(2147483647 - (x & 2147483647) AS INTEGER) AS BIGINT) << 32) + (x >> 31))), lambda x: {'key': names[x >> 32], 'value': x & 4294967295})) WHEN len(list_filter(pack0, lambda x: CAST((x >> 0) & 4294967295 AS BIGINT) > 0)) > 0 THEN map_from_entries(list_transform(list_filter(pack0, lambda x: CAST((x >> 0) & 4294967295 AS BIGINT) > 0), lambda x: {'key': names[CAST(x >> 96 AS INTEGER)], 'value': CAST((x >> 0) & 4294967295 AS BIGINT)})) END AS "raw by_carrier_30d", CASE WHEN len(held1) > 0 THEN map_from_entries(list_transform(list_sort(CASE WHEN len(held1) <= 5 THEN held1 ELSE list_transform(list_reverse_sort(list_transform(held1, lambda x: {'rank': (CAST((x.at & 4294967295) AS BIGINT) << 31) + (2147483647 - (x.at >> 32)), 'value': x.value}))[1:5], lambda x: {'at': (CAST(CAST(2147483647 - (x.rank & 2147483647) AS INTEGER) AS BIGINT) << 32) + 0, 'value': x.value}) END), lambda x: {'key': names[x.at >> 32], 'value': x.value})) END AS "raw delay_by_carrier_30d"
 FROM (
   SELECT k, interval_end, list({'at': (CAST(number AS BIGINT) << 32) + CAST(s0 AS UINTEGER), 'value': CAST(s1 AS DOUBLE) / nullif(s2, 0)}) FILTER (s0 > 0) AS held1, list_sort(list((CAST(number AS HUGEINT) << 96) + (CAST(CAST(coalesce(s0, 0) AS UINTEGER) AS HUGEINT) << 0))) AS pack0
   FROM (SELECT * FROM cell ORDER BY k, interval_end)
@@ -614,68 +614,117 @@ place AS MATERIALIZED (
   ASOF LEFT JOIN stop stop0 ON begins + 0 >= stop0.instant
   ASOF LEFT JOIN stop stop1 ON begins + 2592000000000 >= stop1.instant
 ),
--- No count has more bits than the events of its key.
+-- How many events a key has of each sub-key: no count of a window is greater.
+total AS MATERIALIZED (
+  SELECT k, greatest(coalesce(sum(t_count_05e9cd502fc65283), 0)) AS events, count(*) AS tiles FROM numbered GROUP BY k, number
+),
 lane AS MATERIALIZED (
   SELECT
-    CAST(bits AS INTEGER) AS bits,
-    CAST(CASE WHEN keys * (SELECT count(*) FROM sub_key) * (SELECT count(*) FROM place) <= tiles * (126 // bits) THEN 126 // bits ELSE 1 END AS INTEGER) AS lanes
+    bits, lanes, subs, (CAST(1 AS HUGEINT) << bits) - 1 AS mask, (subs - 1) // lanes + 1 AS packs,
+    (SELECT count(*) FROM place) + 1 AS size,  -- of what an array has per number: nothing comes first
+    list_transform(range(subs), lambda n: {
+      'number': n + 1, 'pack': n // lanes + 1, 'shift': CAST(n % lanes * bits AS HUGEINT)
+    }) AS slots
   FROM (
-    SELECT length(bin(CAST(max(events) AS BIGINT))) AS bits, CAST(count(*) AS HUGEINT) AS keys, sum(tiles) AS tiles
-    FROM (SELECT greatest(coalesce(sum(t_count_05e9cd502fc65283), 0)) AS events, count(*) AS tiles FROM numbered GROUP BY k)
+    SELECT bits, 126 // bits AS lanes, (SELECT count(*) FROM sub_key) AS subs
+    FROM (SELECT CAST(length(bin(CAST(max(events) AS BIGINT))) AS INTEGER) AS bits FROM total)
   )
 ),
-packed AS (
-  SELECT k, (number - 1) // lanes AS pack, epoch_us(tile_start) AS begins, sum(CAST(coalesce(t_count_05e9cd502fc65283, 0) AS HUGEINT) << ((number - 1) % lanes * bits)) AS t_count_05e9cd502fc65283
-  FROM numbered
+packed_key AS MATERIALIZED (
+  SELECT k
+  FROM (SELECT k, sum(tiles) AS tiles, row_number() OVER (ORDER BY sum(tiles) DESC) AS rank FROM total GROUP BY k)
   CROSS JOIN lane
+  WHERE subs * size <= tiles * lanes AND size <= tiles * 4
+    AND bits <= 31 AND rank * packs * size <= 8388608
+),
+instant AS MATERIALIZED (
+  SELECT begins, row_number() OVER (ORDER BY begins) AS rank FROM place
+),
+-- How many places of an array lie before the edges of an interval's windows.
+edge AS MATERIALIZED (
+  SELECT CAST(position AS INTEGER) AS position, coalesce(edge0.rank, 0) + 1 AS before0, coalesce(edge1.rank, 0) + 1 AS before1
+  FROM stop
+  ASOF LEFT JOIN instant edge0 ON stop.instant - 0 > edge0.begins
+  ASOF LEFT JOIN instant edge1 ON stop.instant - 2592000000000 > edge1.begins
+),
+-- Every number of a packed key has a row for every instant, and one before all.
+dense AS (
+  SELECT k, pack, begins, CAST(sum(t_count_05e9cd502fc65283) AS HUGEINT) AS t_count_05e9cd502fc65283
+  FROM (
+    SELECT k, (number - 1) // lanes AS pack, epoch_us(tile_start) AS begins, CAST(coalesce(t_count_05e9cd502fc65283, 0) AS HUGEINT) << ((number - 1) % lanes * bits) AS t_count_05e9cd502fc65283
+    FROM numbered
+    SEMI JOIN packed_key USING (k)
+    CROSS JOIN lane
+    UNION ALL
+    SELECT k, pack, begins, 0 AS t_count_05e9cd502fc65283
+    FROM packed_key
+    CROSS JOIN (SELECT unnest(range(packs)) AS pack FROM lane)
+    CROSS JOIN (SELECT begins FROM instant UNION ALL SELECT min(begins) - 1 FROM instant)
+  )
   GROUP BY k, pack, begins
+),
+packed_window AS MATERIALIZED (
+  SELECT *
+  FROM (
+    SELECT k, position, list_transform(range(packs), lambda n: t_count_05e9cd502fc65283[n * size + before0] - t_count_05e9cd502fc65283[n * size + before1]) AS s0
+    FROM (
+      SELECT k, list(t_count_05e9cd502fc65283 ORDER BY pack, begins) AS t_count_05e9cd502fc65283
+      FROM (
+        SELECT k, pack, begins, CAST(sum(t_count_05e9cd502fc65283) OVER so_far AS HUGEINT) AS t_count_05e9cd502fc65283
+        FROM dense
+        WINDOW so_far AS (PARTITION BY k, pack ORDER BY begins ROWS UNBOUNDED PRECEDING)
+      )
+      GROUP BY k
+    )
+    CROSS JOIN edge
+    CROSS JOIN lane
+  )
+  WHERE list_max(s0) > 0
 ),
 moving AS MATERIALIZED (
   SELECT * FROM (
-    SELECT k, pack, t_count_05e9cd502fc65283, place.after0 AS come0, place.after1 AS gone0
-    FROM packed
+    SELECT k, number, t_count_05e9cd502fc65283, place.after0 AS come0, place.after1 AS gone0
+    FROM (SELECT *, epoch_us(tile_start) AS begins FROM numbered ANTI JOIN packed_key USING (k))
     LEFT JOIN place USING (begins)
   )
   WHERE come0 < gone0
 ),
 change AS (
-  SELECT k, pack, position, CAST(sum(s0) AS HUGEINT) AS s0
+  SELECT k, number, position, CAST(sum(s0) AS BIGINT) AS s0
   FROM (
-    SELECT k, pack, come0 AS position, t_count_05e9cd502fc65283 AS s0
+    SELECT k, number, come0 AS position, t_count_05e9cd502fc65283 AS s0
     FROM moving
     WHERE true AND come0 < (SELECT count(*) FROM stop)
     UNION ALL
-    SELECT k, pack, gone0 AS position, -t_count_05e9cd502fc65283 AS s0
+    SELECT k, number, gone0 AS position, -t_count_05e9cd502fc65283 AS s0
     FROM moving
     WHERE true AND gone0 < (SELECT count(*) FROM stop)
   )
-  GROUP BY k, pack, position
+  GROUP BY k, number, position
 ),
 held AS (
   SELECT * FROM (
     SELECT
-      k, pack, position,
-      lead(position, 1, (SELECT count(*) FROM stop)) OVER (PARTITION BY k, pack ORDER BY position) AS until,
-      CAST(sum(s0) OVER so_far AS HUGEINT) AS s0
+      k, number, position,
+      lead(position, 1, (SELECT count(*) FROM stop)) OVER (PARTITION BY k, number ORDER BY position) AS until,
+      CAST(sum(s0) OVER so_far AS BIGINT) AS s0
     FROM change
-    WINDOW so_far AS (PARTITION BY k, pack ORDER BY position ROWS UNBOUNDED PRECEDING)
+    WINDOW so_far AS (PARTITION BY k, number ORDER BY position ROWS UNBOUNDED PRECEDING)
   )
   WHERE s0 > 0
 ),
 cell AS (
-  SELECT k, position, CAST(pack * lanes + slot + 1 AS INTEGER) AS number, CAST((s0 >> (slot * bits)) & mask AS UINTEGER) AS s0
-  FROM (
-    SELECT *, unnest(range(lanes)) AS slot, (CAST(1 AS HUGEINT) << bits) - 1 AS mask
-    FROM (SELECT k, pack, CAST(unnest(range(position, until)) AS INTEGER) AS position, s0 FROM held)
-    CROSS JOIN lane
-  )
-  WHERE ((s0) >> (slot * bits)) & mask > 0
+  SELECT k, number, CAST(unnest(range(position, until)) AS INTEGER) AS position, CAST(s0 AS UINTEGER) AS s0 FROM held
 )
 SELECT k0, interval_end, nullif(list_transform(list_filter(pack0, lambda x: CAST((x >> 0) & 4294967295 AS BIGINT) > 0)[1:20], lambda x: names[CAST(x >> 96 AS INTEGER)]), []) AS "raw carrier_list_30d", nullif(list_transform(most1, lambda x: names[CAST(2147483647 - (x & 2147483647) AS INTEGER)]), []) AS "raw main_carriers_30d"
 FROM (
   SELECT k, position, max((CAST(s0 AS BIGINT) << 31) + (2147483647 - number), 3) FILTER (s0 > 0) AS most1, list_sort(list((CAST(number AS HUGEINT) << 96) + (CAST(CAST(coalesce(s0, 0) AS UINTEGER) AS HUGEINT) << 0))) AS pack0
   FROM (SELECT * FROM cell ORDER BY k, position)
   GROUP BY k, position
+  UNION ALL
+  SELECT k, position, list_filter(list_aggregate(list_transform(slots, lambda x: (CAST(CAST((s0[x.pack] >> x.shift) & mask AS BIGINT) AS BIGINT) << 31) + (2147483647 - x.number)), 'max', 3), lambda x: x > 2147483647) AS most1, list_transform(slots, lambda x: (CAST(x.number AS HUGEINT) << 96) + (CAST(CAST((s0[x.pack] >> x.shift) & mask AS BIGINT) AS HUGEINT) << 0)) AS pack0
+  FROM packed_window
+  CROSS JOIN lane
 )
 LEFT JOIN stop USING (position)
 LEFT JOIN (
@@ -1110,7 +1159,7 @@ GROUP BY k0, k1
 CROSS JOIN (SELECT interval_end FROM intervals)
 )
 )
-SELECT k0, interval_end, CASE WHEN len(list_transform(list_filter(pack0, lambda x: CAST((x >> 0) & 4294967295 AS BIGINT) > 0), lambda x: {'at': (CAST(CAST(x >> 96 AS INTEGER) AS BIGINT) << 32) + CAST((x >> 0) & 4294967295 AS BIGINT), 'value': CAST((x >> 0) & 4294967295 AS BIGINT)})) > 0 THEN map_from_entries(list_transform(list_sort(CASE WHEN len(list_transform(list_filter(pack0, lambda x: CAST((x >> 0) & 4294967295 AS BIGINT) > 0), lambda x: {'at': (CAST(CAST(x >> 96 AS INTEGER) AS BIGINT) << 32) + CAST((x >> 0) & 4294967295 AS BIGINT), 'value': CAST((x >> 0) & 4294967295 AS BIGINT)})) <= 100 THEN list_transform(list_filter(pack0, lambda x: CAST((x >> 0) & 4294967295 AS BIGINT) > 0), lambda x: {'at': (CAST(CAST(x >> 96 AS INTEGER) AS BIGINT) << 32) + CAST((x >> 0) & 4294967295 AS BIGINT), 'value': CAST((x >> 0) & 4294967295 AS BIGINT)}) ELSE list_transform(list_reverse_sort(list_transform(list_transform(list_filter(pack0, lambda x: CAST((x >> 0) & 4294967295 AS BIGINT) > 0), lambda x: {'at': (CAST(CAST(x >> 96 AS INTEGER) AS BIGINT) << 32) + CAST((x >> 0) & 4294967295 AS BIGINT), 'value': CAST((x >> 0) & 4294967295 AS BIGINT)}), lambda x: {'rank': (CAST((x.at & 4294967295) AS BIGINT) << 31) + (2147483647 - (x.at >> 32)), 'value': x.value}))[1:100], lambda x: {'at': (CAST(CAST(2147483647 - (x.rank & 2147483647) AS INTEGER) AS BIGINT) << 32) + 0, 'value': x.value}) END), lambda x: {'key': names[x.at >> 32], 'value': x.value})) END AS "raw by_carrier_30d", CASE WHEN len(held1) > 0 THEN map_from_entries(list_transform(list_sort(CASE WHEN len(held1) <= 5 THEN held1 ELSE list_transform(list_reverse_sort(list_transform(held1, lambda x: {'rank': (CAST((x.at & 4294967295) AS BIGINT) << 31) + (2147483647 - (x.at >> 32)), 'value': x.value}))[1:5], lambda x: {'at': (CAST(CAST(2147483647 - (x.rank & 2147483647) AS INTEGER) AS BIGINT) << 32) + 0, 'value': x.value}) END), lambda x: {'key': names[x.at >> 32], 'value': x.value})) END AS "raw delay_by_carrier_30d"
+SELECT k0, interval_end, CASE WHEN len(list_filter(pack0, lambda x: CAST((x >> 0) & 4294967295 AS BIGINT) > 0)) > 100 THEN map_from_entries(list_transform(list_sort(list_transform(list_reverse_sort(list_transform(list_filter(pack0, lambda x: CAST((x >> 0) & 4294967295 AS BIGINT) > 0), lambda x: (CAST(CAST((x >> 0) & 4294967295 AS BIGINT) AS BIGINT) << 31) + (2147483647 - CAST(x >> 96 AS INTEGER))))[1:100], lambda x: (CAST(CAST(2147483647 - (x & 2147483647) AS INTEGER) AS BIGINT) << 32) + (x >> 31))), lambda x: {'key': names[x >> 32], 'value': x & 4294967295})) WHEN len(list_filter(pack0, lambda x: CAST((x >> 0) & 4294967295 AS BIGINT) > 0)) > 0 THEN map_from_entries(list_transform(list_filter(pack0, lambda x: CAST((x >> 0) & 4294967295 AS BIGINT) > 0), lambda x: {'key': names[CAST(x >> 96 AS INTEGER)], 'value': CAST((x >> 0) & 4294967295 AS BIGINT)})) END AS "raw by_carrier_30d", CASE WHEN len(held1) > 0 THEN map_from_entries(list_transform(list_sort(CASE WHEN len(held1) <= 5 THEN held1 ELSE list_transform(list_reverse_sort(list_transform(held1, lambda x: {'rank': (CAST((x.at & 4294967295) AS BIGINT) << 31) + (2147483647 - (x.at >> 32)), 'value': x.value}))[1:5], lambda x: {'at': (CAST(CAST(2147483647 - (x.rank & 2147483647) AS INTEGER) AS BIGINT) << 32) + 0, 'value': x.value}) END), lambda x: {'key': names[x.at >> 32], 'value': x.value})) END AS "raw delay_by_carrier_30d"
 FROM (
   SELECT k, interval_end, list({'at': (CAST(number AS BIGINT) << 32) + CAST(s0 AS UINTEGER), 'value': CAST(s1 AS DOUBLE) / nullif(s2, 0)}) FILTER (s0 > 0) AS held1, list_sort(list((CAST(number AS HUGEINT) << 96) + (CAST(CAST(coalesce(s0, 0) AS UINTEGER) AS HUGEINT) << 0))) AS pack0
   FROM (SELECT * FROM cell ORDER BY k, interval_end)
