@@ -72,6 +72,7 @@ class Backends:
             spill_dir=self.settings.spill_dir,
             root=self.settings.root,
             extracts=self._find_extracts,
+            before_query=self._release_server,
         )
 
     def extract(self, source: PostgresSource) -> None:
@@ -89,6 +90,11 @@ class Backends:
             return table_address(source, self._connections(source.connection))
         except SettingsError:
             return table_address(source, None)
+
+    def _release_server(self) -> None:
+        """Keep no connection to the registry's server while something runs that may take an hour."""
+        if "registry" in self.__dict__:
+            self.registry.release_server()
 
     def _find_extracts(self, source: PostgresSource) -> Extracts:
         """Return the copies of a source that count, after making the first one where there is none."""

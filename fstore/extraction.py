@@ -65,6 +65,7 @@ def extract_source(
         newest = every[-1] if every else None
         known = find_extracts(source, registry, offline)
         after = newest.cursor if newest is not None and source.cursor is not None else None
+        registry.release_server()  # the other server may take long
         with _scratch(spill_dir) as scratch:
             read = extract_rows(source, url, f"{scratch}/rows.parquet", after=after, known=known)
             delta = engine.write_delta(

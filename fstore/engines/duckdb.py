@@ -52,19 +52,21 @@ class DuckDBEngine:
 
     ``memory_limit`` is a text such as ``"4GB"``, ``threads`` 0 for one per core. Temporary files go to a directory of their
     own below ``spill_dir``; relative source paths start at ``root``. Opening costs nothing, the first query some 15 ms.
-    Several threads may use one engine: every query has its own connection.
+    Several threads may use one engine: every query has its own connection. ``before_query`` is called when all that a query
+    needs has been found and it is about to run, for as long as it takes.
     """
 
     def __init__(
-        self, *, memory_limit: str = "4GB", threads: int = 0, spill_dir: str, root: str, extracts: FindExtracts = no_extracts
-    ) -> None:
+        self, *, memory_limit: str = "4GB", threads: int = 0, spill_dir: str, root: str,
+        extracts: FindExtracts = no_extracts, before_query: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
         self._settings = (memory_limit, threads, spill_dir)
         self._root = root
         self._opening = threading.Lock()
         self._session: Session | None = None
         self._reader: SourceReader | None = None
         self._sources: Sources | None = None
-        self._extracts = extracts
+        self._extracts, self._before_query = extracts, before_query
 
     @property
     def name(self) -> str:
@@ -258,6 +260,7 @@ class DuckDBEngine:
                     connection.register(name, held)
                 if view.select is not None:
                     connection.execute(f"CREATE TEMP VIEW {quoted(alias)} AS {view.select}")
+            self._before_query()
             yield connection
         except duckdb.Error as error:
             raise engine_error(error, sql=sql, views=views.values()) from error

@@ -1,8 +1,7 @@
 """How the registry's database is connected to: URLs, engines and drivers.
 
-Takes a URL as users write it and gives SQLAlchemy engines whose connections live as long as one transaction, but for those
-to SQLite that are held (``kept.py``). A connection to PostgreSQL gives up when the server stays silent
-(:data:`ANSWER_SECONDS`): a black hole in the network must not hold a task for ever. Begins no transaction itself.
+Takes a URL as users write it and gives SQLAlchemy engines whose connections live as long as one transaction, or as long as
+the registry is held (``kept.py``). Begins no transaction itself.
 """
 
 from __future__ import annotations
@@ -10,9 +9,8 @@ from __future__ import annotations
 import random
 import sqlite3
 import time
-from collections.abc import Generator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import parse_qsl, quote
 
 import sqlalchemy as sa
@@ -20,18 +18,18 @@ from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.pool import NullPool
 
 from fstore.errors import RegistryError, SettingsError
-from fstore.registry.kept import KeepingPool, KeptConnection
+from fstore.registry import postgres_connection
+from fstore.registry.kept import KeepingPool
+from fstore.registry.sqlite_connection import SQLiteConnection
 
 BUSY_SECONDS = 30
 """How long a transaction waits for another one's lock before it gives up."""
 
 ANSWER_SECONDS = 3 * BUSY_SECONDS
-"""How long a connection waits for PostgreSQL to answer a statement: longer than for any lock."""
+"""How long PostgreSQL may take to answer a statement: longer than it waits for any lock."""
 
 WRITE = "fstore_write"
 """The execution option of a transaction that writes."""
-
-_T = TypeVar("_T")
 
 
 def parse_url(text: str) -> URL:
@@ -70,11 +68,11 @@ def label_of(url: URL) -> str:
 
 
 def open_engine(url: URL, *, create: bool) -> Engine:
-    """Return an engine whose connections live as long as one transaction, but for those to SQLite that are held.
+    """Return an engine whose connections live as long as one transaction, or as long as the registry is held.
 
     One that may ``create`` keeps none: it is used once.
     """
-    pool = KeepingPool if url.get_backend_name() == "sqlite" and not create else NullPool
+    pool = NullPool if create else KeepingPool
     options: dict[str, object] = {"poolclass": pool, "json_serializer": _text, "json_deserializer": _text}
     if url.get_backend_name() == "sqlite":
         return _sqlite_engine(url, options, create=create)
@@ -87,7 +85,7 @@ def open_engine(url: URL, *, create: bool) -> Engine:
     except ModuleNotFoundError:
         raise SettingsError("a PostgreSQL registry needs the driver psycopg: pip install 'fstore[postgres]'") from None
     if not create:  # a migration may take its time
-        sa.event.listen(engine, "do_connect", _connect_impatiently)
+        sa.event.listen(engine, "do_connect", _connect_to_server)
     return engine
 
 
@@ -106,7 +104,7 @@ def _sqlite_engine(url: URL, options: dict[str, object], *, create: bool) -> Eng
     def connect() -> sqlite3.Connection:
         # Autocommit at the driver: the transaction's own BEGIN below is the only one.
         # Threads share it one after another; the library is compiled to be safe even at once.
-        connection = KeptConnection.opening(
+        connection = SQLiteConnection.opening(
             path, address, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
         try:
@@ -155,30 +153,8 @@ def _begin_writing(connection: Connection) -> None:
         driver.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
 
 
-def _connect_impatiently(dialect: sa.Dialect, _record: object, arguments: list[Any], options: dict[str, Any]) -> object:
-    """Connect to PostgreSQL with a driver's connection that does not wait for ever."""
-    driver: Any = dialect.loaded_dbapi
-
-    class Impatient(driver.Connection):  # type: ignore[misc]  # known when it is used
-        def wait(self, gen: Generator[Any, Any, _T], *given: Any, **named: Any) -> _T:
-            result: _T = super().wait(self._bounded(gen), *given, **named)
-            return result
-
-        def _bounded(self, gen: Generator[Any, Any, _T]) -> Generator[Any, Any, _T]:
-            deadline = time.monotonic() + ANSWER_SECONDS
-            try:
-                wanted = next(gen)
-                while True:
-                    ready = yield wanted
-                    if not ready and time.monotonic() > deadline:
-                        self.close()
-                        raise driver.OperationalError(f"the server did not answer within {ANSWER_SECONDS} s")
-                    wanted = gen.send(ready)
-            except StopIteration as done:
-                result: _T = done.value
-                return result
-
-    return Impatient.connect(*arguments, **options)
+def _connect_to_server(dialect: sa.Dialect, _record: object, arguments: list[Any], options: dict[str, Any]) -> object:
+    return postgres_connection.connect(dialect.loaded_dbapi, arguments, options, answer_seconds=ANSWER_SECONDS)
 
 
 def _text(value: object) -> str:

@@ -2,11 +2,10 @@
 
 Takes a URL and gives short transactions: :meth:`Database.reading` sees one consistent state, :meth:`Database.writing`
 holds SQLite's write lock from its first statement on (``BEGIN IMMEDIATE``), so that concurrent writers queue instead of
-failing. A connection lives as long as its transaction: nothing is shared over a fork, kept over a server's restart, or left
-open, but that SQLite's are kept within :meth:`Database.holding` (``kept.py``). Opening is lazy: the first transaction checks
-that the schema is the one that this code works with, and every one that writes checks again, because a registry may be
-upgraded or restored under a process that runs. Every driver error leaves here as an error of fstore, with the URL's password
-masked.
+failing. A connection lives as long as its transaction, or is kept within :meth:`Database.holding` (``kept.py``); nothing is
+shared over a fork or left open. Opening is lazy: the first transaction checks that the schema is the one that this code
+works with, and every one that writes checks again, because a registry may be upgraded or restored under a process that
+runs. Every driver error leaves here as an error of fstore, with the URL's password masked.
 
 Whoever writes learns what became of it. When the connection dies in ``COMMIT``, the transaction's token says whether it took
 place (``registry/commits.py``): ``writing()`` then ends well, or raises RegistryUnavailable with ``lost`` set, which says
@@ -122,8 +121,13 @@ class Database:
         return Path(str(self._url.database))
 
     def holding(self) -> contextlib.AbstractContextManager[None]:
-        """Within the block, keep connections to SQLite from one transaction to the next; for many transactions in a row."""
+        """Within the block, keep connections from one transaction to the next; for many transactions in a row."""
         return kept.holding(self.engine)
+
+    def release_server(self) -> None:
+        """Close what is kept of a server's and nobody uses. An SQLite file stays open, which takes nothing from anybody."""
+        if not self.is_sqlite:
+            kept.close_idle(self.engine)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:

@@ -1,25 +1,27 @@
-"""Connections to SQLite that are kept from one transaction to the next while a piece of work goes on.
+"""Connections that are kept from one transaction to the next while a piece of work goes on.
 
-Opening one costs more than most transactions do: it parses the schema, and the last one to be closed copies the whole log
-into the database. So a piece of work of many transactions holds the registry, and within :func:`holding` idle connections
-are kept, under these rules:
+Opening one costs more than most transactions do. PostgreSQL starts a process and asks who is there; SQLite parses the
+schema, and the last connection to be closed copies the whole log into the database. So a piece of work of many transactions
+holds the registry, and within :func:`holding` idle connections are kept, under these rules:
 
-* Outside of it nothing is open, so a process that only stands by never keeps the file from being moved or replaced.
+* Outside of it nothing is open, so a process that only stands by takes no place on a server, and never keeps a file from
+  being moved or replaced.
 * Only a connection whose transaction ended well is kept (:func:`keep`). Whatever else happened to it, it is closed.
-* None is idle over a fork: SQLite's locks are a process's own, and a child that took them for its own would lose writes.
-* One whose file was deleted or replaced is closed, and what is at its path now is opened.
-* What a transaction left half-read is closed with it, so that the next one sees the newest state.
+* None is idle over a fork. SQLite's locks are a process's own, and a child that took them for its own would lose writes; two
+  processes that talk to a server through one socket get each other's answers.
+* Each is asked before it is used again (:class:`Keepable`). One that is not what a new one would be is closed, and all
+  others with it: what befell it, a restart, a failover, a file that was replaced, befell them as well.
+
+What is particular to either database is in ``sqlite_connection.py`` and ``postgres_connection.py``.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import sqlite3
 import weakref
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool
@@ -28,6 +30,16 @@ IDLE = 4
 """How many idle connections a pool keeps: as many transactions of different threads go on without connecting."""
 
 _KEEP = "fstore_keep"
+
+
+class Keepable(Protocol):
+    """A driver's connection that can be kept."""
+
+    def settle(self) -> None:
+        """Let nothing of the transaction that ended last be left, and begin to be idle."""
+
+    def is_current(self) -> bool:
+        """Whether the next transaction finds what it would find with a new connection. May ask the server."""
 
 
 def keep(connection: Connection) -> None:
@@ -61,41 +73,6 @@ def close_idle(engine: Engine) -> None:
         engine.pool.close_idle()
 
 
-class KeptConnection(sqlite3.Connection):
-    """A connection that knows which file it has open, and what is being read from it."""
-
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        self._cursors: weakref.WeakSet[sqlite3.Cursor] = weakref.WeakSet()
-        self._path: Path | None = None
-        self._file: tuple[int, int] | None = None
-
-    @classmethod
-    def opening(cls, path: Path, address: str, **options: Any) -> KeptConnection:
-        """Return a connection to the file at a path, which ``address`` tells SQLite how to open."""
-        before = _file_at(path)
-        opened = sqlite3.connect(address, uri=True, factory=cls, **options)
-        opened._path = path
-        opened._file = before if _file_at(path) == before else None  # replaced meanwhile: either may be open
-        return opened
-
-    def cursor(self, factory: Any = sqlite3.Cursor) -> Any:
-        """Return a new cursor."""
-        made = super().cursor(factory)
-        self._cursors.add(made)
-        return made
-
-    def settle(self) -> None:
-        """End all reading, which would hold on to the state that it began in."""
-        for cursor in list(self._cursors):
-            cursor.close()
-        self._cursors.clear()
-
-    def is_current(self) -> bool:
-        """Whether the file that is open is the one that its path leads to."""
-        return self._file is not None and self._path is not None and self._file == _file_at(self._path)
-
-
 class KeepingPool(NullPool):
     """Keeps idle connections by the rules above. Safe to share between threads."""
 
@@ -117,25 +94,30 @@ class KeepingPool(NullPool):
             _inherited.append(record)
 
     def _do_get(self) -> ConnectionPoolEntry:
-        while (record := self._taken()) is not None:
-            connection: Any = record.dbapi_connection
-            if connection.is_current():
+        if (record := self._taken()) is not None:
+            current = False
+            try:
+                current = _connection_of(record).is_current()
+            finally:
+                if not current:
+                    record.close()
+                    self.close_idle()
+            if current:
                 return record
-            record.close()
         return self._create_connection()
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
-        connection: Any = record.dbapi_connection
-        if connection is None or not record.info.pop(_KEEP, False) or not self.holders or len(self._idle) >= IDLE:
+        kept = record.dbapi_connection is not None and record.info.pop(_KEEP, False)
+        if not kept or not self.holders or len(self._idle) >= IDLE:
             record.close()
             return
-        connection.settle()
+        _connection_of(record).settle()
         self._idle.append(record)
         if not self.holders:  # the last one left meanwhile, in another thread
             self.close_idle()
 
     def _taken(self) -> ConnectionPoolEntry | None:
-        """Take the connection that was used last, of which SQLite's cache is the newest; None if there is none."""
+        """Take the connection that was used last, which is the likeliest to be as it was; None if there is none."""
         with contextlib.suppress(IndexError):
             return self._idle.pop()
         return None
@@ -162,9 +144,5 @@ def _hold_nothing() -> None:
 os.register_at_fork(before=_close_all_idle, after_in_child=_hold_nothing)
 
 
-def _file_at(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
+def _connection_of(record: ConnectionPoolEntry) -> Keepable:
+    return cast(Keepable, record.dbapi_connection)

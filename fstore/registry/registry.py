@@ -103,11 +103,15 @@ class Registry:
         self._database.close()
 
     def holding(self) -> AbstractContextManager[None]:
-        """Within the block, keep connections to SQLite from one transaction to the next; it may be nested.
+        """Within the block, keep connections from one transaction to the next; it may be nested.
 
-        For work of many transactions in a row. Nothing is kept over a fork; the file must not be replaced meanwhile.
+        For work of many transactions in a row. Nothing is kept over a fork; an SQLite file must not be replaced meanwhile.
         """
         return self._database.holding()
+
+    def release_server(self) -> None:
+        """Keep no connection to a server until the next transaction: what comes now may take long."""
+        self._database.release_server()
 
     # -- definitions --------------------------------------------------------------------------------------------------
 

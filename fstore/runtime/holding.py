@@ -1,4 +1,4 @@
-"""Work of many transactions holds the registry, so that SQLite is not opened again for each of them."""
+"""Work of many transactions holds the registry, so that none of them has to connect to it again."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -29,6 +29,13 @@ from fstore.registry.registry import Registry
 from fstore.registry.tables import attempts, batches, commits, flips, publications
 from scripts.servers import RunningServer, ServerMissing, postgres_server
 from tests.registry.examples import aggregate, data_file, days, example_plan, published, validated, verdict
+
+
+@pytest.fixture(params=["alone", "held"])
+def registry(registry: Registry, request: pytest.FixtureRequest) -> Iterator[Registry]:
+    """The registry of the other tests, with a connection for each transaction and with those that are kept."""
+    with registry.holding() if request.param == "held" else nullcontext():
+        yield registry
 
 
 @contextmanager
