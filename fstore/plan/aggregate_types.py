@@ -15,6 +15,7 @@ from fstore.definitions.problems import Reporter
 from fstore.definitions.source import Source
 from fstore.errors import did_you_mean, listing
 from fstore.plan.columns import UNSUPPORTED, find_column
+from fstore.plan.comparisons import check_comparisons
 from fstore.plan.inference import Untyped, infer_type
 from fstore.plan.sql import ScalarSql, SqlProblem, parse_scalar, render_scalar
 from fstore.types import DataType
@@ -111,6 +112,7 @@ class Operands:
         return Operand(text=text, sql=render_scalar(scalar, spelling), columns=tuple(real), type=self._type(scalar, role))
 
     def _type(self, scalar: ScalarSql, role: str) -> DataType | None:
+        check_comparisons(scalar.tree, self.types, self.report)
         if not role and self.member.function == "count":
             return None  # only whether it is null counts
         try:

@@ -24,6 +24,7 @@ from fstore.interval import parse_duration
 from fstore.plan.aggregate_types import Operands
 from fstore.plan.audits import fits_type
 from fstore.plan.columns import find_column
+from fstore.plan.comparisons import check_comparisons
 from fstore.plan.fingerprint import ViewIdentity, aggregate_fingerprint, expression_fingerprint
 from fstore.plan.inference import Untyped, infer_type, typed
 from fstore.plan.parts import value_over_nothing
@@ -182,6 +183,7 @@ class AggregateMembers:
         if any(reference not in self.features for reference in references):
             return  # reads one that has a problem
         types = {reference.lower(): self.features[reference].type for reference in references}
+        check_comparisons(scalar.tree, types, self._reporter(name, member))
         try:
             result = infer_type(scalar.tree, types)
         except Untyped as error:

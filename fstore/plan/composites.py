@@ -19,6 +19,7 @@ from fstore.definitions.problems import Reporter
 from fstore.definitions.project import Project
 from fstore.definitions.references import FeatureName, ResolvedFeature
 from fstore.errors import listing
+from fstore.plan.comparisons import check_comparisons
 from fstore.plan.composite_sql import JoinedValue, JoinedView, OwnValues, composite_sql, empty_row_sql
 from fstore.plan.fingerprint import ViewIdentity, expression_fingerprint
 from fstore.plan.inference import Untyped, infer_type
@@ -228,6 +229,7 @@ class CompositeMembers:
             return  # reads one that has a problem
         types = {reference.lower(): self.features[reference].type for reference in mine}
         types |= {column.lower(): item.feature.type for column, item in others.items()}
+        check_comparisons(scalar.tree, types, self._reporter(name, member))
         try:
             result = infer_type(scalar.tree, types)
         except Untyped as error:

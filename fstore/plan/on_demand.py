@@ -13,6 +13,7 @@ from fstore.definitions.problems import Reporter
 from fstore.definitions.project import Project
 from fstore.definitions.references import ResolvedFeature
 from fstore.plan.binding import Bind, bound_columns, bound_type, check_declared
+from fstore.plan.comparisons import check_comparisons
 from fstore.plan.inference import Untyped, infer_type, sql_type
 from fstore.plan.services import report_blocked, resolve_feature
 from fstore.plan.sql import ScalarSql, SqlProblem, canonical_sql, parse_scalar, quoted, render_scalar
@@ -50,6 +51,8 @@ class OnDemandCompiler:
                        **{column.name: request_column(column) for column in request}}  # fmt: skip
             sql = render_scalar(scalar, {name.lower(): column for name, column in columns.items()})
             type_ = self._type(scalar, sql, types, columns, declared, report)
+            if len(report.problems) == before:
+                check_comparisons(scalar.tree, {name.lower(): text for name, text in types.items()}, report)
             sql = sql if type_ is None else f"CAST(({sql}) AS {sql_type(parse_type(type_))})"
             meaning = [canonical_sql(item.sql)]
         if len(report.problems) > before:

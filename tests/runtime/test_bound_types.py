@@ -132,6 +132,7 @@ def test_types_and_sql_that_do_not_fit_are_problems_of_the_plan(project: SmallPr
 
     odd = on_demand("odd", "strange(lat)", request={"lat": "float64"})
     text = on_demand("text", "lat || ''", request={"lat": "string"}, type="float64")
+    mixed = on_demand("mixed", "place = 5", request={"place": "string"})
 """,
     )
     assert problems(plan) == [
@@ -159,6 +160,8 @@ def test_types_and_sql_that_do_not_fit_are_problems_of_the_plan(project: SmallPr
         'with name strange does not exist! Did you mean "range"?',
         "on-demand feature 'text' (feature_defs/views.py:48) declares the type float64, and its SQL gives string. Declare it "
         "as string, or convert it in the SQL: CAST(… AS DOUBLE).",
+        "on-demand feature 'mixed' (feature_defs/views.py:49) compares place, a text, with 5, which has type int32. Write "
+        "CAST(place AS …), or compare it with a text.",
     ]
 
 
