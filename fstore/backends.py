@@ -2,7 +2,8 @@
 
 The one place that knows which scheme means which implementation. Each part is opened when it is first used, so that a
 model server never touches the registry's migrations and a wait never opens a store; opening checks that the store is the
-one the registry has recorded. Only :func:`create_backends` creates anything.
+one the registry has recorded. Only :func:`create_backends` creates anything; an online store that lost everything is made
+again by :meth:`Backends.renew_online`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from fstore.connections import LookUp, connection_url, table_address
+from fstore.connections import LookUp, connection_url, masked_url, table_address
 from fstore.errors import SettingsError, StoreMismatch, StoreMissing
 from fstore.interval import Interval
 
@@ -58,8 +59,36 @@ class Backends:
     def online(self) -> OnlineStore:
         """The online store, checked against the id that the registry has recorded."""
         store = _online_store(self.settings)
-        _check_identity("online", self.settings.online_url, store.store_id(), self.registry.store_id("online"))
+        found = store.store_id()
+        if found is None and self.registry.store_id("online", at=self.settings.online_url) is not None:
+            raise StoreMissing(
+                f"the online store at {masked_url(self.settings.online_url)} has lost everything, its id included: the "
+                "maintenance DAG, the next run or `fstore repair --online` fills it again from the offline store"
+            )
+        _check_identity("online", self.settings.online_url, found, self.registry.store_id("online"))
         return store
+
+    def renew_online(self) -> bool:
+        """Give an online store that lost everything its id again, and return whether it had; its rows are for repair.
+
+        As a server that was flushed or came up without its data, or a directory that was deleted. Only at the URL by which
+        the registry knows the store: an empty one elsewhere is a mistake in the settings.
+        """
+        recorded = self.registry.store_id("online", at=self.settings.online_url)
+        if recorded is None:
+            return False
+        store = self.__dict__.get("online") or _online_store(self.settings)
+        if _found_id(store) is not None:
+            return False
+        store.create(recorded)
+        self.__dict__["online"] = store
+        return True
+
+    def has_lost_online(self) -> bool:
+        """Whether the online store that the registry knows by this URL has lost everything, its id included."""
+        if self.registry.store_id("online", at=self.settings.online_url) is None:
+            return False
+        return _found_id(self.__dict__.get("online") or _online_store(self.settings)) is None
 
     @cached_property
     def engine(self) -> Engine:
@@ -201,10 +230,7 @@ def create_backends(settings: Settings) -> Backends:
         ("online", settings.online_url, _online_store(settings)),
     ):
         recorded = registry.store_id(kind)
-        try:
-            found = store.store_id()
-        except StoreMissing:
-            found = None
+        found = _found_id(store)
         if found is None:
             found = recorded or registry.claim_store(kind, url, uuid.uuid4().hex)
             store.create(found)
@@ -215,6 +241,14 @@ def create_backends(settings: Settings) -> Backends:
             _check_identity(kind, url, found, recorded)
         backends.__dict__[kind] = store
     return backends
+
+
+def _found_id(store: OfflineStore | OnlineStore) -> str | None:
+    """Return a store's id, or None where there is none."""
+    try:
+        return store.store_id()
+    except StoreMissing:
+        return None
 
 
 def _offline_store(settings: Settings) -> OfflineStore:
@@ -244,17 +278,18 @@ def _check_scheme(url: str, part: str, schemes: Sequence[str]) -> str:
     scheme = url.partition(":")[0].partition("+")[0]
     if scheme == "airflow":
         raise SettingsError(
-            f"the {part} URL {url!r} names an Airflow connection, which only Airflow's own processes can look up"
+            f"the {part} URL {masked_url(url)!r} names an Airflow connection, which only Airflow's own processes can look up"
         )
     if scheme not in schemes:
         raise SettingsError(
-            f"no {part} store for URL {url!r}: the scheme must be one of {', '.join(schemes)} (setting {part}_url, or "
-            f"FSTORE_{part.upper()}_URL)"
+            f"no {part} store for URL {masked_url(url)!r}: the scheme must be one of {', '.join(schemes)} (setting "
+            f"{part}_url, or FSTORE_{part.upper()}_URL)"
         )
     return scheme
 
 
-def _check_identity(kind: str, url: str, found: str | None, recorded: str | None) -> None:
+def _check_identity(kind: str, address: str, found: str | None, recorded: str | None) -> None:
+    url = masked_url(address)
     if recorded is None:
         raise StoreMissing(f"the registry knows no {kind} store: run `fstore apply` once to create it at {url}")
     if found is None:

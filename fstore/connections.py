@@ -1,4 +1,4 @@
-"""Databases that sources name: a name in a definition, an address with credentials only where it is used.
+"""Addresses with credentials: databases that sources name, and what of a URL may be shown.
 
 Takes a connection's name and gives its URL from the environment; gives of a URL what may be shown. Opens nothing.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from fstore.definitions.source import PostgresSource
 from fstore.errors import SettingsError
@@ -63,6 +63,16 @@ def table_address(source: PostgresSource, url: str | None) -> tuple[str, str]:
         parts = [part.strip('"') for part in re.findall(r'"[^"]+"|[^."]+', source.table)]
         name = ".".join(parts if len(parts) > 1 else ["public", *parts])
     return namespace, f"{database}.{name}" if database else name
+
+
+def masked_url(url: str) -> str:
+    """Return a URL without passwords: neither that of its user nor those among its options."""
+    parts = urlsplit(url)
+    query = re.sub(r"(?i)\b(\w*password)=[^&]*", r"\1=***", parts.query)
+    if parts.password is None:
+        return url if query == parts.query else urlunsplit(parts._replace(query=query))
+    user, _, host = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}:***@{host}", query=query))
 
 
 def without_credentials(text: str, url: str) -> str:

@@ -2,9 +2,10 @@
 
 import pytest
 
+from fstore.backends import _check_identity, _check_scheme
 from fstore.connections import connection_url, shown_address, table_address, variable_name, without_credentials
 from fstore.definitions.source import PostgresSource
-from fstore.errors import SettingsError
+from fstore.errors import SettingsError, StoreMismatch, StoreMissing
 
 URL = "postgresql://me:s%40cret@db.example:6543/shop"
 
@@ -55,3 +56,12 @@ def test_addresses_are_shown_without_credentials() -> None:
     assert without_credentials(f"cannot reach {URL}: password s@cret, or s%40cret", URL) == (
         "cannot reach ***: password ***, or ***"
     )
+
+
+def test_no_error_about_a_store_tells_a_password() -> None:
+    with pytest.raises(StoreMissing, match=r"no online store at redis://me:\*\*\*@host/0: run `fstore apply`"):
+        _check_identity("online", "redis://me:s3cret@host/0", None, "an id")
+    with pytest.raises(StoreMismatch, match=r"at rediss://:\*\*\*@host/0\?password=\*\*\* has id another"):
+        _check_identity("online", "rediss://:s3cret@host/0?password=s3cret", "another", "an id")
+    with pytest.raises(SettingsError, match=r"URL 'mysql://me:\*\*\*@host/db'"):
+        _check_scheme("mysql://me:s3cret@host/db", "registry", ("sqlite", "postgresql"))

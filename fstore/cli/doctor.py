@@ -17,6 +17,7 @@ from rich.markup import escape
 from fstore.backends import Backends, open_backends
 from fstore.cli.output import console, print_json
 from fstore.cli.project import compile_project
+from fstore.connections import masked_url
 from fstore.errors import FStoreError
 from fstore.plan.service_diff import diff_on_demand, diff_services
 from fstore.settings import Settings, load_settings, setting_variable
@@ -106,12 +107,12 @@ def _misspelling(variable: str, meant: str) -> Finding:
 
 def _registry(backends: Backends) -> Finding:
     state = backends.registry.state()
-    detail = f"{_masked(backends.settings.registry_url)}: version {state.version}, {state.sequence:,} publications"
+    detail = f"{masked_url(backends.settings.registry_url)}: version {state.version}, {state.sequence:,} publications"
     return Finding(subject="registry", verdict="ok", detail=detail)
 
 
 def _store(subject: str, url: str, store_id: str | None) -> Finding:
-    return Finding(subject=subject, verdict="ok", detail=f"{_masked(url)}: id {store_id}")
+    return Finding(subject=subject, verdict="ok", detail=f"{masked_url(url)}: id {store_id}")
 
 
 def _spill(settings: Settings) -> Finding:
@@ -170,10 +171,3 @@ def _airflow(settings: Settings) -> Finding:
             detail=f"{executor} runs tasks on other hosts, which cannot reach {', '.join(local)}: use postgresql, s3, redis",
         )  # fmt: skip
     return Finding(subject="Airflow", verdict="ok", detail=f"executor {executor}")
-
-
-def _masked(url: str) -> str:
-    """Return a URL without its password."""
-    scheme, separator, rest = url.partition("://")
-    user, at, host = rest.rpartition("@")
-    return f"{scheme}{separator}{user.partition(':')[0]}:***@{host}" if at and ":" in user else url

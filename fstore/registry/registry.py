@@ -10,10 +10,10 @@ import uuid
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
-from urllib.parse import urlsplit, urlunsplit
 
 import sqlalchemy as sa
 
+from fstore.connections import masked_url
 from fstore.errors import StoreMismatch
 from fstore.plan.diff import serves
 from fstore.plan.steps import Plan, PlannedEntity, PlannedOnDemand, PlannedService, Step
@@ -322,7 +322,7 @@ class Registry:
             known = sa.select(s.store_id).where(s.project == self.project, s.kind == kind)
             if (found := connection.scalar(known)) is not None:
                 return str(found)
-            row: dict[str, object] = {"kind": kind, "url": _masked(url), "store_id": store_id}
+            row: dict[str, object] = {"kind": kind, "url": masked_url(url), "store_id": store_id}
             database.insert(connection, tables.stores, [{**row, "recorded_at": database.now(connection)}])
             return store_id
 
@@ -330,7 +330,7 @@ class Registry:
     def record_store(self, kind: str, url: str, store_id: str) -> None:
         """Record the store of a kind (``offline``, ``online``). Raises StoreMismatch if another one is recorded."""
         database, s = self._database, tables.stores.c
-        masked = _masked(url)
+        masked = masked_url(url)
         with database.writing() as connection:
             lock_project(database, connection)
             known = connection.execute(sa.select(tables.stores).where(s.project == self.project, s.kind == kind)).first()
@@ -347,9 +347,12 @@ class Registry:
                     sa.update(tables.stores).where(s.project == self.project, s.kind == kind).values(url=masked)
                 )
 
-    def store_id(self, kind: str) -> str | None:
-        """Return the id of the project's store of a kind, or None if none is recorded."""
-        return next((store.store_id for store in self.stores() if store.kind == kind), None)
+    def store_id(self, kind: str, *, at: str | None = None) -> str | None:
+        """Return the id of the project's store of a kind, or None if none is recorded (or not ``at`` this URL)."""
+        known = next((store for store in self.stores() if store.kind == kind), None)
+        if known is None or (at is not None and masked_url(known.url) != masked_url(at)):
+            return None
+        return known.store_id
 
     def stores(self) -> list[RegisteredStore]:
         """Return the project's stores, by kind."""
@@ -372,11 +375,3 @@ class Registry:
         for row in rows:
             schemas.setdefault(row.source, {})[row.name] = row.type
         return schemas
-
-
-def _masked(url: str) -> str:
-    """Return a URL without its password."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    return urlunsplit(parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":***@")))

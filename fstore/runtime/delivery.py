@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from fstore.backends import Backends
 from fstore.engines.engine import Query
-from fstore.errors import FStoreError, StoreChanged
+from fstore.errors import FStoreError, StoreChanged, StoreMissing
 from fstore.failpoints import failpoint
 from fstore.plan.sql import quoted
 from fstore.plan.steps import EVENT_TIMESTAMP, Step
@@ -76,35 +76,68 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
 def apply_work(backends: Backends, work: OnlineWork) -> int:
     """Apply one publication, settle its work, and return how many rows were written. Superseded snapshots need nothing.
 
-    A store that restarts or fails over meanwhile gets all of it again; raises StoreChanged when that does not end.
+    A store that restarts, fails over or is flushed meanwhile gets all of it again; raises StoreChanged or StoreMissing when
+    that does not end. What the store lost of the view before comes first: a floor never vouches for rows that are not there.
     """
     failpoint("online.begun")
     step = backends.registry.ledger.attempt(work.attempt).step
-    target, marks = online_view(backends, work.view, work.generation), backends.registry.online
     tries = 3
     while True:
         admit(backends, work.sequence)
-        begun = backends.online.mark(target)
-        written = write_rows(backends, step, [work], as_of=work.sequence)
-        if written is None:
-            marks.settle(work)
-            return 0
-        failpoint("online.applied")
-        issued = marks.issue(work.view, work.generation, life=begun.life, above=begun.ticket)
-        failpoint("online.issued")
-        mark = Mark(life=begun.life, ticket=issued.ticket, settled=issued.settled)
         try:
-            backends.online.raise_floor(target, written.floor, mark)
-            failpoint("online.floor")
-            failpoint("outbox.applied")
-            marks.settle(work, ticket=issued.ticket, life=begun.life)
-        except StoreChanged:
+            return _apply(backends, step, work)
+        except (StoreChanged, StoreMissing):
             tries -= 1
             if not tries:
                 raise
-        else:
-            failpoint("outbox.done")
-            return written.rows
+
+
+def _apply(backends: Backends, step: Step, work: OnlineWork) -> int:
+    target, marks = online_view(backends, work.view, work.generation), backends.registry.online
+    if backends.online.mark(target).ticket < marks.settled(work.view, work.generation):
+        restore_lost(backends, step, work.generation)
+    begun = backends.online.mark(target)
+    written = write_rows(backends, step, [work], as_of=work.sequence)
+    if written is None:
+        marks.settle(work)
+        return 0
+    failpoint("online.applied")
+    issued = marks.issue(work.view, work.generation, life=begun.life, above=begun.ticket)
+    failpoint("online.issued")
+    mark = Mark(life=begun.life, ticket=issued.ticket, settled=issued.settled)
+    backends.online.raise_floor(target, written.floor, mark)
+    failpoint("online.floor")
+    failpoint("outbox.applied")
+    marks.settle(work, ticket=issued.ticket, life=begun.life)
+    failpoint("outbox.done")
+    return written.rows
+
+
+def restore_lost(backends: Backends, step: Step, generation: int) -> int:
+    """Write what the store lost of one published view, and return how many rows that took.
+
+    The store's mark rises to what was settled when its life was entered into the registry: from then on nothing that an
+    earlier life began can be settled, so what has a ticket up to there is either in the list or in the store.
+    """
+    marks, view = backends.registry.online, step.view
+    target = online_view(backends, view, generation)
+    found = backends.online.mark(target)
+    settled = marks.enter(view, generation, found.life)
+    failpoint("repair.entered")
+    works = [] if step.kind == "snapshot" else marks.settled_above(view, generation, found.ticket)
+    heads = backends.registry.ledger.heads(view, generation=generation)  # as new as what is settled
+    if step.kind == "snapshot":
+        works = [OnlineWork.of(view, generation, head) for head in heads[-1:]]
+    elif not found.ticket:  # all is lost, or was never counted
+        works += [OnlineWork.of(view, generation, head) for head in heads]
+    newest = max(head.sequence for head in heads)
+    admit(backends, newest)
+    written = write_rows(backends, step, works, as_of=newest) if works else None
+    ticket = settled or marks.issue(view, generation, life=found.life, above=found.ticket).ticket
+    mark = Mark(life=found.life, ticket=ticket, settled=found.ticket)
+    if floor := backends.online.floor(target) if written is None else written.floor:
+        backends.online.raise_floor(target, floor, mark)
+    return 0 if written is None else written.rows
 
 
 def admit(backends: Backends, sequence: int) -> None:

@@ -16,6 +16,7 @@ import msgspec
 import pyarrow.parquet as pq
 
 from fstore.backends import Backends
+from fstore.connections import masked_url
 from fstore.decoding import decode_json
 from fstore.engines.engine import Query
 from fstore.errors import RegistryRestored, StoreMissing, StoreUnavailable
@@ -61,7 +62,7 @@ def check_incarnation(backends: Backends, *, online: bool = True) -> None:
     if seen is None:
         _write_offline(backends, state.incarnation)
     elif seen.incarnation != state.incarnation:
-        raise _restored(backends, state, f"offline store {backends.settings.offline_url}", seen)
+        raise _restored(backends, state, f"offline store {masked_url(backends.settings.offline_url)}", seen)
     if online:
         try:
             check_online(backends)
@@ -72,9 +73,15 @@ def check_incarnation(backends: Backends, *, online: bool = True) -> None:
 def check_online(backends: Backends) -> RegistryState:
     """Compare the online store's record with the registry, and return its state. Raises RegistryRestored.
 
-    The registry is read last: it only grows, so it is never behind what others have brought online in between.
+    The registry is read last: it only grows, so it is never behind what others have brought online in between. A store that
+    lost everything knows nothing, and gets its id again.
     """
-    seen = read_online(backends.online, backends.settings.project)
+    try:
+        seen = read_online(backends.online, backends.settings.project)
+    except StoreMissing:
+        if not backends.renew_online():
+            raise
+        seen = None
     state = backends.registry.state()
     if seen is not None and (seen.incarnation != state.incarnation or seen.sequence > state.sequence):
         raise _restored(backends, state, "online store", seen)

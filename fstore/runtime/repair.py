@@ -16,12 +16,11 @@ from fstore.backends import Backends
 from fstore.errors import FStoreError, StoreUnavailable
 from fstore.extraction import sweep_extracts
 from fstore.failpoints import failpoint
-from fstore.registry.records import Head, OnlineWork, RegisteredView
+from fstore.registry.records import Head, RegisteredView
 from fstore.runtime.audited_files import left_over
-from fstore.runtime.delivery import admit, apply_work, online_view, write_rows
+from fstore.runtime.delivery import apply_work, online_view, restore_lost
 from fstore.runtime.holding import holding
 from fstore.runtime.incarnation import check_incarnation
-from fstore.stores.online import Mark
 
 SWEEP_AFTER = timedelta(days=2)
 """How long the files of an attempt that published nothing are kept: for looking at them, and for tasks that still run."""
@@ -47,14 +46,16 @@ def repair_online(backends: Backends, views: Collection[str] | None = None) -> R
     """Bring online what the store lost of every online view (or those named): just that, from the published files.
 
     Safe beside writers, when it is killed anywhere, and twice at once. What is pending in the outbox is left to it. A view
-    that cannot be repaired does not stop the others. Raises StoreError as the store does.
+    that cannot be repaired does not stop the others. A store that lost its id as well gets that back. Raises StoreError as
+    the store does, StoreMissing for one that the registry does not know by this URL.
     """
+    backends.renew_online()
     repaired: list[str] = []
     rows = 0
     failed: FStoreError | None = None
     for registered in _views_behind(backends, views):
         try:
-            rows += _repair(backends, registered)
+            rows += restore_lost(backends, registered.step, registered.generation)
         except StoreUnavailable:
             raise
         except FStoreError as error:
@@ -68,18 +69,25 @@ def repair_online(backends: Backends, views: Collection[str] | None = None) -> R
 
 
 def lost_views(backends: Backends, views: Collection[str] | None = None) -> list[str]:
-    """Return the views that :func:`repair_online` would bring online again."""
+    """Return the views that :func:`repair_online` would bring online again; of a store that lost everything, all."""
+    if backends.has_lost_online():
+        return [registered.name for registered, _ in _published(backends, views)]
     return [registered.name for registered in _views_behind(backends, views)]
 
 
 def _views_behind(backends: Backends, views: Collection[str] | None) -> Iterator[RegisteredView]:
     pending = {entry.payload.view for entry in backends.registry.outbox.pending(kind="online", limit=10_000)}
-    for registered in backends.registry.views():
-        if not registered.step.online or (views is not None and registered.name not in views):
-            continue
-        heads = backends.registry.ledger.heads(registered.name)
-        if heads and is_behind(backends, registered, heads, pending=registered.name in pending):
+    for registered, heads in _published(backends, views):
+        if is_behind(backends, registered, heads, pending=registered.name in pending):
             yield registered
+
+
+def _published(backends: Backends, views: Collection[str] | None) -> Iterator[tuple[RegisteredView, list[Head]]]:
+    """Yield the online views among those named (None: all) that have anything published, with their heads."""
+    for registered in backends.registry.views():
+        wanted = registered.step.online and (views is None or registered.name in views)
+        if wanted and (heads := backends.registry.ledger.heads(registered.name)):
+            yield registered, heads
 
 
 @holding
@@ -121,7 +129,7 @@ def bring_online(backends: Backends, registered: RegisteredView) -> int:
             apply_work(backends, entry.payload)
     heads = backends.registry.ledger.heads(registered.name, generation=registered.generation)
     if heads and is_behind(backends, registered, heads, pending=False):
-        _repair(backends, registered)
+        restore_lost(backends, registered.step, registered.generation)
     return heads[-1].sequence if heads else 0
 
 
@@ -134,34 +142,3 @@ def is_behind(backends: Backends, registered: RegisteredView, heads: list[Head],
     if backends.online.mark(target).ticket < backends.registry.online.settled(registered.name, registered.generation):
         return True
     return not pending and (floor is None or registered.step.kind == "snapshot")
-
-
-def _repair(backends: Backends, registered: RegisteredView) -> int:
-    """Write what one view lost, and return how many rows that took.
-
-    The store's mark rises to what was settled when its life was entered into the registry: from then on nothing that an
-    earlier life began can be settled, so what has a ticket up to there is either in the list or in the store.
-    """
-    marks, view, generation = backends.registry.online, registered.name, registered.generation
-    target = online_view(backends, view, generation)
-    found = backends.online.mark(target)
-    settled = marks.enter(view, generation, found.life)
-    failpoint("repair.entered")
-    works = [] if registered.step.kind == "snapshot" else marks.settled_above(view, generation, found.ticket)
-    heads = backends.registry.ledger.heads(view, generation=generation)  # as new as what is settled
-    if registered.step.kind == "snapshot":
-        works = _works(registered, heads[-1:])
-    elif not found.ticket:  # all is lost, or was never counted
-        works += _works(registered, heads)
-    newest = max(head.sequence for head in heads)
-    admit(backends, newest)
-    written = write_rows(backends, registered.step, works, as_of=newest) if works else None
-    ticket = settled or marks.issue(view, generation, life=found.life, above=found.ticket).ticket
-    mark = Mark(life=found.life, ticket=ticket, settled=found.ticket)
-    if floor := backends.online.floor(target) if written is None else written.floor:
-        backends.online.raise_floor(target, floor, mark)
-    return 0 if written is None else written.rows
-
-
-def _works(registered: RegisteredView, heads: list[Head]) -> list[OnlineWork]:
-    return [OnlineWork.of(registered.name, registered.generation, head) for head in heads]

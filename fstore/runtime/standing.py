@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from fstore.backends import Backends
-from fstore.errors import FStoreError
+from fstore.errors import FStoreError, StoreMissing
 from fstore.interval import Interval, format_duration, format_instant
 from fstore.plan.selection import select_steps
 from fstore.plan.steps import Step
@@ -210,7 +210,7 @@ def _online_state(backends: Backends, step: Step, heads: Sequence[Head], pending
         floor = backends.online.floor(online_view(backends, step.view, registered.generation))
         behind = is_behind(backends, registered, list(heads), pending=waits)
     except FStoreError as error:
-        return error.code
+        return "lost" if isinstance(error, StoreMissing) and backends.has_lost_online() else error.code
     if behind:
         return "lost" if floor is None else "behind"
     return "pending" if waits else "current"

@@ -239,8 +239,8 @@ class LmdbStore:
 
     def _missing(self) -> StoreMissing:
         return StoreMissing(
-            f"there is no online store of project {self.project!r} at {self.path}: run `fstore apply` to create it, or "
-            "correct FSTORE_ONLINE_URL"
+            f"there is no online store of project {self.project!r} at {self.path}: run `fstore repair --online` if "
+            "it was lost, `fstore apply` to create it, or correct FSTORE_ONLINE_URL"
         )
 
     def _run(
@@ -305,7 +305,8 @@ class LmdbStore:
             return StoreFull(f"{where} has no room left on its disk, or it fails ({reason}); what was acknowledged is kept")
         if isinstance(error, lmdb.InvalidError | lmdb.CorruptedError | lmdb.VersionMismatchError | lmdb.PageNotFoundError):
             return StoreCorrupt(
-                f"{where} cannot be read: {reason}. Delete the directory, run `fstore apply` and fill it again."
+                f"{where} cannot be read: {reason}. Delete the directory: the next run, or `fstore repair --online`, makes "
+                "and fills it again."
             )
         if number in (errno.ENOTDIR, errno.EEXIST):
             return StoreError(f"{where} cannot be made: {reason}")

@@ -18,6 +18,7 @@ from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from fstore.connections import masked_url
 from fstore.errors import (
     StoreChanged,
     StoreError,
@@ -41,7 +42,7 @@ from fstore.stores.online import (
 )
 from fstore.stores.redis_async import AsyncRedisReads
 from fstore.stores.redis_connections import ReadConnections, async_pool, connect, disconnect
-from fstore.stores.redis_failures import Patience, classify, masked_url, refused_cluster, too_late
+from fstore.stores.redis_failures import Patience, classify, refused_cluster, too_late
 from fstore.stores.redis_forgetting import EVERYTHING, FORGET, forget_arguments
 from fstore.stores.redis_keys import RedisKeys
 
@@ -277,8 +278,9 @@ class RedisStore:
 
     def _missing(self) -> StoreMissing:
         return StoreMissing(
-            f"there is no online store of project {self.project!r} at {masked_url(self.url)}: it was never created, or was "
-            "flushed. Run `fstore apply` to create it, or correct FSTORE_ONLINE_URL."
+            f"there is no online store of project {self.project!r} at {masked_url(self.url)}: it was never created, or has "
+            "lost everything. Run `fstore repair --online` to fill it again, `fstore apply` to create it, or correct "
+            "FSTORE_ONLINE_URL."
         )
 
     def _forget(self, view: OnlineView, arguments: tuple[bytes, ...]) -> int:

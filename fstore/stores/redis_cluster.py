@@ -23,6 +23,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from fstore.connections import masked_url
 from fstore.errors import StoreChanged, StoreError, StoreMissing
 from fstore.stores.online import Floor, Mark, OnlineView, StoreMark, ViewKeys, ViewRows, encode_floor
 from fstore.stores.redis import (
@@ -37,7 +38,6 @@ from fstore.stores.redis import (
     write_calls,
 )
 from fstore.stores.redis_async import AsyncClusterReads
-from fstore.stores.redis_failures import masked_url
 from fstore.stores.redis_forgetting import EVERYTHING, forget_arguments
 from fstore.stores.redis_keys import RedisKeys
 from fstore.stores.redis_spread import BUCKETS, Spread
@@ -88,7 +88,8 @@ class Bucket(RedisStore):
     def _missing(self) -> StoreMissing:
         return StoreMissing(
             f"there is no online store of project {self.project!r} at {masked_url(self.url)}: it was never created, or a "
-            "server of it was flushed. Run `fstore apply` to create it, or correct FSTORE_ONLINE_URL."
+            "server of it has lost everything. Run `fstore repair --online` to fill it again, `fstore apply` to create it, "
+            "or correct FSTORE_ONLINE_URL."
         )
 
     def missing(self) -> StoreMissing:

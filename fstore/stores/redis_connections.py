@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
+from fstore.connections import masked_url
 from fstore.errors import SettingsError
-from fstore.stores.redis_failures import masked_url
 
 if TYPE_CHECKING:
     import redis

@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 import time
 from typing import Final
-from urllib.parse import urlsplit, urlunsplit
 
 from fstore.errors import StoreError, StoreFull, StoreReadOnly, StoreUnavailable
 
@@ -69,12 +68,3 @@ def refused_cluster(where: str) -> StoreError:
         f"{where} is a node of a Redis Cluster, which spreads keys over servers: a view's rows and floor could then not be "
         "read at one moment. FSTORE_ONLINE_URL must be redis+cluster://host:port,…, or name a single primary."
     )
-
-
-def masked_url(url: str) -> str:
-    """Return a URL without its password."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    user, _, host = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}:***@{host}"))

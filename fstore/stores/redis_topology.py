@@ -10,9 +10,9 @@ import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
+from fstore.connections import masked_url
 from fstore.errors import SettingsError
 from fstore.stores.redis_connections import ReadConnections, connection_options
-from fstore.stores.redis_failures import masked_url
 
 if TYPE_CHECKING:
     import redis

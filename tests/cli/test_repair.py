@@ -59,7 +59,6 @@ def test_late_data_is_shown_planned_and_repaired(shop: Path) -> None:
 
 def test_a_lost_online_store_is_shown_and_filled_again(shop: Path) -> None:
     shutil.rmtree(shop / ".fstore" / "online")
-    fstore("apply", cwd=shop)
     status = json.loads(fstore("status", "--json", cwd=shop))
     assert status["views"][0]["online"] == "lost"
     (advice,) = [each for each in status["advice"] if each["kind"] == "lost"]

@@ -7,15 +7,18 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pyarrow as pa
 import pytest
 import redis
 
 from fstore import Client
-from fstore.errors import InjectedFault, StoreChanged
+from fstore.backends import open_backends
+from fstore.errors import FloorMissing, InjectedFault, StoreChanged, StoreMissing
 from fstore.failpoints import arm, disarm, fail
 from fstore.runtime.delivery import apply_outbox
 from fstore.runtime.repair import lost_views, repair_online
+from fstore.runtime.runner import run_step
 from scripts.servers import RunningServer, ServerMissing, free_port, redis_server
 from tests.projects import SmallProject, utc
 from tests.runtime.conftest import MODULE, ORDERS, STAMP, USERS, write_orders
@@ -41,6 +44,9 @@ class LmdbBackup:
         shutil.rmtree(self._path)
         shutil.copytree(self._copy, self._path)
 
+    def lose(self) -> None:
+        shutil.rmtree(self._path)
+
 
 class RedisBackup:
     """A Redis server that can be set back to its snapshot: killed and started again with it."""
@@ -57,6 +63,10 @@ class RedisBackup:
     def restore(self) -> None:
         self._running.kill()
         self._running = self._stack.enter_context(redis_server("--dir", str(self._directory), port=self._port))
+
+    def lose(self) -> None:
+        with redis.Redis.from_url(self._running.url) as client:
+            client.flushall()
 
 
 Backup = LmdbBackup | RedisBackup
@@ -138,10 +148,78 @@ def test_later_work_does_not_hide_what_was_lost(small: tuple[SmallProject, Backu
     publish_changes(project)
     backup.restore()
     publish(project, "2026-01-05", "2026-01-06", "third")
-    assert lost_views(project.backends) == ["order_events"], "the snapshot view is newer than what it lost"
-    assert repair_online(project.backends).views == ("order_events",)
-    assert lost_views(project.backends) == []
+    assert lost_views(project.backends) == [], "a publication brings what was lost before it as well"
+    assert repair_online(project.backends).views == ()
     assert read(project)["doubled"] == [42.0, None, 6.0]
+
+
+@pytest.mark.parametrize("opened", [True, False], ids=["while it is open", "before it is opened"])
+def test_a_store_that_lost_everything_is_filled_again(small: tuple[SmallProject, Backup], opened: bool) -> None:
+    project, backup = small
+    publish(project, "2026-01-01", "2026-01-05", "first")
+    expected, id_ = read(project), project.backends.online.store_id()
+    backup.lose()
+    with pytest.raises(StoreMissing):
+        read(project)
+    with open_backends(project.settings) as others:
+        backends = project.backends if opened else others
+        assert sorted(lost_views(backends)) == ["order_events", "user_orders"]
+        with pytest.raises(StoreMissing):
+            read(project)  # looking changed nothing
+        assert sorted(repair_online(backends).views) == ["order_events", "user_orders"]
+        assert backends.online.store_id() == id_
+    assert read(project) == expected
+
+
+def test_the_next_run_brings_back_what_the_store_lost(small: tuple[SmallProject, Backup]) -> None:
+    project, backup = small
+    publish(project, "2026-01-01", "2026-01-04", "first")
+    publish(project, "2026-01-04", "2026-01-05", "second")
+    assert read(project)["doubled"] == [40.0, 12.0, None]
+    backup.lose()
+    publish(project, "2026-01-04", "2026-01-05", "third")  # which has rows of key b alone
+    assert read(project)["doubled"] == [40.0, 12.0, None]
+    assert lost_views(project.backends) == []
+
+
+def test_a_run_that_is_stopped_in_a_store_that_lost_everything_leaves_no_nulls(small: tuple[SmallProject, Backup]) -> None:
+    project, backup = small
+    publish(project, "2026-01-01", "2026-01-05", "first")
+    backup.lose()
+    arm("online.written", fail)
+    with pytest.raises(InjectedFault):
+        project.run("order_events", "2026-01-04", "2026-01-05", "second")
+    disarm()
+    with pytest.raises(FloorMissing):
+        read(project)
+    assert apply_outbox(project.backends).failed == 0
+    repair_online(project.backends)
+    assert read(project)["doubled"] == [40.0, 12.0, None]
+
+
+def test_a_store_that_loses_everything_while_it_is_written_gets_all_of_it(small: tuple[SmallProject, Backup]) -> None:
+    project, backup = small
+    publish(project, "2026-01-01", "2026-01-04", "first")
+    arm("online.applied", once(backup.lose))
+    publish(project, "2026-01-04", "2026-01-05", "second")
+    repair_online(project.backends)
+    assert read(project)["doubled"] == [40.0, 12.0, None]
+
+
+def test_an_empty_store_that_the_registry_does_not_know_is_left_alone(small: tuple[SmallProject, Backup]) -> None:
+    project, _ = small
+    publish(project, "2026-01-01", "2026-01-05", "first")
+    expected = read(project)
+    elsewhere = project.settings.online_url.replace("/0?", "/1?").replace(".fstore/online", ".fstore/elsewhere")
+    with open_backends(msgspec.structs.replace(project.settings, online_url=elsewhere)) as backends:
+        for look in (repair_online, lost_views):
+            with pytest.raises(StoreMissing, match="or correct FSTORE_ONLINE_URL"):
+                look(backends)
+        step = backends.registry.view("order_events").step
+        with pytest.raises(StoreMissing, match="or correct FSTORE_ONLINE_URL"):
+            run_step(backends, step, project.intervals("order_events", "2026-01-04", "2026-01-05"), "elsewhere")
+    assert not Path(elsewhere.removeprefix("lmdb:")).exists()
+    assert read(project) == expected
 
 
 @pytest.mark.parametrize("name", ["repair.entered", "online.written", "repair.applied"])

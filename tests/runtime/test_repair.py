@@ -30,7 +30,10 @@ def test_a_lost_online_store_is_an_error_until_it_is_repaired(project: SmallProj
     before = read_online(project)
     project.close()
     shutil.rmtree(project.settings.online_url.removeprefix("lmdb:"))
-    with pytest.raises(StoreMissing, match="run `fstore apply`"):
+    with pytest.raises(
+        StoreMissing,
+        match="has lost everything, its id included: the maintenance DAG, the next run or `fstore repair --online` fills",
+    ):
         read_online(project)
     project.backends.online.floor  # noqa: B018  (what `fstore apply` does: the store is created again, with its recorded id)
     with pytest.raises(FloorMissing, match="the online store has nothing of view 'user_orders'"):

@@ -83,8 +83,8 @@ def test_a_store_that_is_deleted_and_made_again_is_not_the_old_one(store: LmdbSt
     with pytest.raises(StoreMissing) as caught:
         store.read_rows(VIEW, [b"a"])
     assert str(caught.value) == (
-        f"there is no online store of project 'shop' at {store.path}: run `fstore apply` to create it, or correct "
-        "FSTORE_ONLINE_URL"
+        f"there is no online store of project 'shop' at {store.path}: run `fstore repair --online` if it was "
+        "lost, `fstore apply` to create it, or correct FSTORE_ONLINE_URL"
     )
     again = LmdbStore(store.path, "shop")
     again.create("id-2")
@@ -99,7 +99,9 @@ def test_what_is_no_directory_or_no_store_is_named(tmp_path: Path) -> None:
         LmdbStore(tmp_path / "file", "shop").create("id")
     (tmp_path / "online").mkdir()
     (tmp_path / "online" / "data.mdb").write_bytes(b"not a database" * 1000)
-    with pytest.raises(StoreCorrupt, match=r"cannot be read: .* Delete the directory, run `fstore apply` and fill it"):
+    with pytest.raises(
+        StoreCorrupt, match=r"cannot be read: .* Delete the directory: the next run, or `fstore repair --online`, makes"
+    ):
         LmdbStore(tmp_path / "online", "shop").store_id()
 
 

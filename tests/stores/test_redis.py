@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 import pytest
 import redis
 
+from fstore.connections import masked_url
 from fstore.errors import SettingsError, StoreError, StoreFull, StoreMissing, StoreReadOnly, StoreUnavailable
 from fstore.stores.online import Floor
-from fstore.stores.redis import RedisStore, masked_url
+from fstore.stores.redis import RedisStore
 from scripts.servers import RunningServer, ServerMissing, free_port, redis_server
 from tests.contracts.online_writers import VIEW, row
 from tests.contracts.test_online_store import NOON
@@ -59,8 +60,8 @@ def test_a_flushed_database_has_no_floor_and_gives_no_nulls(store: RedisStore, r
     with pytest.raises(StoreMissing) as caught:
         store.read_rows(VIEW, [b"u1"])
     assert str(caught.value) == (
-        f"there is no online store of project 'shop' at {redis_database}: it was never created, or was flushed. Run "
-        "`fstore apply` to create it, or correct FSTORE_ONLINE_URL."
+        f"there is no online store of project 'shop' at {redis_database}: it was never created, or has lost everything. "
+        "Run `fstore repair --online` to fill it again, `fstore apply` to create it, or correct FSTORE_ONLINE_URL."
     )
     store.create("id-1")
     assert store.read_view(VIEW, [b"u1"]).floor is None
@@ -196,6 +197,8 @@ def test_bytes_are_compared_as_bytes_in_every_locale() -> None:
         ("redis://:secret@host/1", "redis://:***@host/1"),
         ("rediss://me:p%40ss@host:1/1?socket_timeout=1", "rediss://me:***@host:1/1?socket_timeout=1"),
         ("unix://me:secret@/run/redis.sock?db=1", "unix://me:***@/run/redis.sock?db=1"),
+        ("redis://host/0?db=1&password=secret&socket_timeout=1", "redis://host/0?db=1&password=***&socket_timeout=1"),
+        ("redis+sentinel://me:s@h/main?sentinel_password=secret", "redis+sentinel://me:***@h/main?sentinel_password=***"),
     ],
 )
 def test_passwords_are_masked(url: str, masked: str) -> None:

@@ -92,7 +92,7 @@ def test_what_one_server_lost_is_an_error_and_no_empty_row(store: RedisClusterSt
         lambda: asyncio.run(read_by_asyncio(store)),
     )  # fmt: skip
     for use in uses:
-        with pytest.raises(StoreMissing, match="it was never created, or a server of it was flushed"):
+        with pytest.raises(StoreMissing, match="it was never created, or a server of it has lost everything"):
             use()
     assert store.store_id() is None
     store.create("id-1")
