@@ -110,9 +110,9 @@ def _parts(item: HeldFile, path: str) -> list[PiecePart]:
 
 
 def _read_part(part: PiecePart, columns: Sequence[str], encoded: Sequence[str]) -> pa.Table:
-    with system_memory():
-        opened = pq.ParquetFile(part.path, metadata=part.metadata, read_dictionary=encoded, pre_buffer=False)
-    with opened as file:
+    with pa.OSFile(part.path) as source:  # without asking first what lies there: every call that waits costs 20 µs
+        with system_memory():
+            file = pq.ParquetFile(source, metadata=part.metadata, read_dictionary=encoded, pre_buffer=False)
         groups = range(file.num_row_groups) if part.groups is None else part.groups
         table = file.read_row_groups(groups, columns=columns, use_threads=False)
     if table.num_rows != part.rows:

@@ -13,7 +13,7 @@ from fstore import Client
 from fstore.backends import create_backends
 from fstore.errors import FileDamaged, RetrievalError, SnapshotExpired
 from fstore.failpoints import arm, at_hit, disarm, fail
-from fstore.retrieval import snapshot_gather, snapshot_hash_join, snapshot_join
+from fstore.retrieval import row_pieces, snapshot_gather, snapshot_hash_join, snapshot_join
 from fstore.retrieval.snapshot_join import GATHER, HASH_JOIN, SnapshotJoin
 from fstore.runtime.retention import sweep_superseded, verify
 from fstore.settings import Settings
@@ -140,6 +140,7 @@ def test_a_reader_that_began_before_the_sweep_is_told_what_happened(
         return going_on(*given, **named)
 
     monkeypatch.setattr(snapshot_join, "choose_snapshot_join", lambda sizes, filesystem: way)
+    monkeypatch.setattr(row_pieces, "SMALL_ROWS", 0)  # features are read after keys
     monkeypatch.setattr(module, before, late)
     with pytest.raises(SnapshotExpired):
         read(publisher, first)
