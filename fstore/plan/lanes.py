@@ -74,10 +74,13 @@ total AS MATERIALIZED (
 ),
 {PACKED} AS MATERIALIZED (
   SELECT k
-  FROM (SELECT k, sum(tiles) AS tiles, row_number() OVER (ORDER BY sum(tiles) DESC) AS rank FROM total GROUP BY k)
-  CROSS JOIN {LAYOUT}
-  WHERE subs * size <= tiles * lanes AND size <= tiles * {DENSE}
-    AND bits <= {_WIDEST} AND rank * packs * size <= {MOST_NUMBERS // len(states)}
+  FROM (
+    SELECT k, packs * size AS numbers, row_number() OVER (ORDER BY tiles DESC) AS rank
+    FROM (SELECT k, sum(tiles) AS tiles FROM total GROUP BY k)
+    CROSS JOIN {LAYOUT}
+    WHERE subs * size <= tiles * lanes AND size <= tiles * {DENSE} AND bits <= {_WIDEST}
+  )
+  WHERE rank * numbers <= {MOST_NUMBERS // len(states)}
 )"""
 
 

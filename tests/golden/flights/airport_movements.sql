@@ -632,10 +632,13 @@ lane AS MATERIALIZED (
 ),
 packed_key AS MATERIALIZED (
   SELECT k
-  FROM (SELECT k, sum(tiles) AS tiles, row_number() OVER (ORDER BY sum(tiles) DESC) AS rank FROM total GROUP BY k)
-  CROSS JOIN lane
-  WHERE subs * size <= tiles * lanes AND size <= tiles * 4
-    AND bits <= 31 AND rank * packs * size <= 8388608
+  FROM (
+    SELECT k, packs * size AS numbers, row_number() OVER (ORDER BY tiles DESC) AS rank
+    FROM (SELECT k, sum(tiles) AS tiles FROM total GROUP BY k)
+    CROSS JOIN lane
+    WHERE subs * size <= tiles * lanes AND size <= tiles * 4 AND bits <= 31
+  )
+  WHERE rank * numbers <= 8388608
 ),
 instant AS MATERIALIZED (
   SELECT begins, row_number() OVER (ORDER BY begins) AS rank FROM place
