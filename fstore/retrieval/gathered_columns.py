@@ -31,6 +31,9 @@ _ENTRY_BYTES = 8
 """All entries of a dictionary are kept, of so many bytes per row of its piece; of longer ones, those of wanted rows."""
 
 
+_FEW = 16
+"""Of so many rows one or less is wanted: where that is known, only wanted rows are copied."""
+
 _PAGE_BYTES = 2 << 20
 """The size of a large page of memory."""
 
@@ -64,30 +67,42 @@ class _NumberColumn:
     """Values as they lie in memory, and a mask of those that are not null."""
 
     def __init__(self, kind: pa.DataType, count: int) -> None:
-        self._kind = kind
+        self._kind, self._count = kind, count + 1
         self._raw = pa.uint8() if pa.types.is_boolean(kind) else _UNSIGNED[kind.bit_width]
         self._type = np.dtype(self._raw.to_pandas_dtype())
-        self._values, self._valid = _zeros(count + 1, self._type), _zeros(count + 1, _BOOL)
+        self._held: tuple[npt.NDArray[Any], Mask] | None = None
+        self._making = threading.Lock()
 
     @property
     def row_bytes(self) -> int:
         return int(self._type.itemsize) + 1
 
     def put(self, column: pa.ChunkedArray, start: int, wanted: Numbers | None) -> bool:
-        del wanted  # it costs less to copy all
         array = _combined(column, self._kind)
-        where = slice(start, start + len(array))
-        self._values[where] = truths(array) if pa.types.is_boolean(self._kind) else raw_values(array.view(self._raw))
-        self._valid[where] = valid(array)
+        few = wanted is not None and len(wanted) * _FEW <= len(array)
+        values, known = self._made(large_pages=not few)
+        given = truths(array) if pa.types.is_boolean(self._kind) else raw_values(array.view(self._raw))
+        if wanted is not None and few:
+            values[start + wanted], known[start + wanted] = given[wanted], valid(array)[wanted]
+        else:
+            where = slice(start, start + len(array))
+            values[where], known[where] = given, valid(array)
         return True
 
     def take(self, rows: Numbers) -> pa.ChunkedArray:
-        values = self._values.take(rows, out=_zeros(len(rows), self._type), mode="clip")  # others would check, and copy
-        known = self._valid.take(rows)
-        del self._values, self._valid
+        (values, known), self._held = self._made(large_pages=False), None
+        values = values.take(rows, out=_zeros(len(rows), self._type), mode="clip")  # other modes check, and copy
+        known = known.take(rows)
         if pa.types.is_boolean(self._kind):
             return pa.chunked_array([truth_array(values.view(np.bool_), known)])
         return pa.chunked_array([number_array(values, known, type=self._kind)])
+
+    def _made(self, *, large_pages: bool) -> tuple[npt.NDArray[Any], Mask]:
+        with self._making:
+            if self._held is None:
+                values = _zeros(self._count, self._type, large_pages=large_pages)
+                self._held = values, _zeros(self._count, _BOOL, large_pages=large_pages)
+            return self._held
 
 
 class _EntryColumn:
@@ -171,17 +186,19 @@ _BOOL, _INT32 = np.dtype(np.bool_), np.dtype(np.int32)
 _UNSIGNED = {8: pa.uint8(), 16: pa.uint16(), 32: pa.uint32(), 64: pa.uint64()}
 
 
-def _zeros(count: int, kind: np.dtype[Any]) -> npt.NDArray[Any]:
-    """Return zeros: many of them in large pages of their own, which the system gets back as soon as they are let go.
+def _zeros(count: int, kind: np.dtype[Any], *, large_pages: bool = True) -> npt.NDArray[Any]:
+    """Return zeros: many of them in pages of their own, which the system gets back as soon as they are let go.
 
-    To touch as much memory in small pages costs more than to read, copy and take what goes there.
+    To touch all of them in small pages costs more than to read, copy and take what goes there; a large page is cleared as a
+    whole where one value is put to it.
     """
     size = count * kind.itemsize
     if size < _PAGE_BYTES or not hasattr(mmap, "MADV_HUGEPAGE"):
         return np.zeros(count, dtype=kind)
     pages = mmap.mmap(-1, -(-size // _PAGE_BYTES) * _PAGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    with contextlib.suppress(OSError):  # kernels without them
-        pages.madvise(mmap.MADV_HUGEPAGE)
+    if large_pages:
+        with contextlib.suppress(OSError):  # kernels without them
+            pages.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(pages, dtype=kind, count=count)
 
 

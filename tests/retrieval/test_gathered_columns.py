@@ -75,3 +75,16 @@ def test_numbers_and_nulls_of_several_pieces(count: int) -> None:
     found.validate(full=True)
     expected = pa.array(np.append(numbers[::-1], -1), pa.int32(), mask=np.append(numbers[::-1] % 7 == 3, True))
     assert found.combine_chunks().equals(expected)
+
+
+@pytest.mark.parametrize("kind", [pa.int64(), pa.bool_(), pa.date32(), pa.string(), pa.list_(pa.int64())], ids=str)
+@pytest.mark.parametrize("wanted", [(7,), tuple(range(0, 100, 3))], ids=["few rows", "many rows"])
+def test_wanted_rows_are_there(kind: pa.DataType, wanted: tuple[int, ...]) -> None:
+    plain = [None if number % 4 == 3 else number % 2 for number in range(100)]
+    values = pa.array([None if v is None else [v] for v in plain]) if pa.types.is_list(kind) else pa.array(plain, pa.int32())
+    values = values.cast(kind)
+    gathered = gathered_column(kind, 200)
+    assert gathered.put(pa.chunked_array([values]), 101, rows(*wanted))
+    found = gathered.take(rows(*(101 + row for row in wanted), 0, 5))
+    found.validate(full=True)
+    assert found.to_pylist() == [*(values[row].as_py() for row in wanted), None, None]
