@@ -10,10 +10,10 @@ from fstore.backends import open_backends
 from fstore.cli.output import console, print_json
 from fstore.definitions.project import Problem
 from fstore.engines.engine import Engine
-from fstore.errors import DefinitionErrors, SourceError, StoreMissing
+from fstore.errors import DefinitionErrors, SourceError, SourceSqlError, StoreMissing
 from fstore.plan.steps import Plan
 from fstore.runtime.plan_cache import load_definitions, load_typed_plan
-from fstore.runtime.preparation import Schemas, check_drift, compile_with_types, read_schemas
+from fstore.runtime.preparation import ReadSchemas, Schemas, check_drift, compile_with_types, read_schemas
 from fstore.settings import Settings, load_settings
 
 
@@ -32,15 +32,15 @@ def compile_project(settings: Settings, engine: Engine, recorded: Schemas) -> Ch
     """
     project = load_definitions(settings)
     read = read_schemas(engine, list(project.sources.values()))
-    problems = [_as_problem(error) for error in read.errors]
+    drift: list[Problem] = []
     try:
         check_drift(recorded, read.schemas, project.sources)
     except SourceError as error:
-        problems.append(_as_problem(error))
+        drift.append(_as_problem(error))
     plan = load_typed_plan(
         settings, project, read.schemas, lambda known: compile_with_types(engine, project, read.schemas, known=known)
     )
-    return CheckedProject(plan=plan, schemas=read.schemas, problems=(*plan.problems, *problems))
+    return CheckedProject(plan=plan, schemas=read.schemas, problems=(*plan.problems, *_unreadable(read, plan), *drift))
 
 
 def check_project(*, as_json: bool) -> int:
@@ -62,6 +62,14 @@ def check_project(*, as_json: bool) -> int:
     views, sources = len(checked.plan.steps), len(checked.schemas)
     console.print(f"[green]✓[/] {views} views with {features} features over {sources} sources: no problems.")
     return 0
+
+
+def _unreadable(read: ReadSchemas, plan: Plan) -> list[Problem]:
+    """Return the problems of sources that could not be read, each once; of SQL only those that the plan did not see."""
+    seen = {problem.subject for problem in plan.problems}
+    found = [(error, _as_problem(error)) for error in read.errors]
+    kept = [problem for error, problem in found if not (isinstance(error, SourceSqlError) and problem.subject in seen)]
+    return list(dict.fromkeys(kept))
 
 
 def _as_problem(error: SourceError) -> Problem:

@@ -135,7 +135,7 @@ class _UnionMember(msgspec.Struct, frozen=True):
         expressions = union_expressions(self.source, self.member, names)
         listed = ", ".join(f"{sql} AS {quoted(name)}" for name, sql in expressions.items())
         return SqlSource(
-            self.member.name,
+            self.source.name,
             location=self.source.location,
             inputs={"m": self.member},
             sql=f"SELECT {listed} FROM m",

@@ -22,8 +22,9 @@ from fstore.engines.duckdb_types import instant_literal, logical_type, quoted, t
 from fstore.engines.duckdb_views import View
 from fstore.engines.engine import DimensionRelation, EventRelation, Relation
 from fstore.engines.source_files import source_error
-from fstore.errors import ComputeError, NaiveTimestamp, SourceError, SourceSchemaDrift
+from fstore.errors import ComputeError, NaiveTimestamp, OutOfSpace, SourceError, SourceSchemaDrift, SourceSqlError
 from fstore.interval import EPOCH, Interval, format_duration
+from fstore.plan.binding import first_lines
 from fstore.plan.source_pieces import piece_length, source_inputs
 from fstore.types import parse_type
 
@@ -101,7 +102,12 @@ class Sources:
             view = sql_view("described", source, bounds, self._member)
         else:
             view = union_view("described", source, bounds, self._member, self.columns)
-        rows = self._run({"described": view}, "DESCRIBE described", "")
+        try:
+            rows = self._run({"described": view}, "DESCRIBE described", "")
+        except OutOfSpace:
+            raise
+        except ComputeError as error:
+            raise _sql_error(source, error) from error
         columns = {str(row[0]): str(row[1]) for row in rows}
         self._check_columns(source, columns)
         return {name: logical_type(type_) for name, type_ in columns.items()}
@@ -120,8 +126,7 @@ class Sources:
         try:
             self._check(sql, relations, [])
         except ComputeError as error:
-            place = f" ({source.location})" if source.location else ""
-            raise ComputeError(f"source {source.name!r}{place}: {error}", sql=sql) from None
+            raise _sql_error(source, error) from None
 
     def _check_columns(self, source: CompositeSource, columns: Mapping[str, str]) -> None:
         """Raise where columns cannot be told apart, times have no zone, or the event time is no instant."""
@@ -217,3 +222,7 @@ class Sources:
         copy = f"COPY (SELECT * FROM piece WHERE {within}) TO {text_literal(str(writing))} (FORMAT parquet)"
         self._run({"piece": view}, copy, str(path.parent))
         writing.rename(path)
+
+
+def _sql_error(source: CompositeSource, error: ComputeError) -> SourceError:
+    return source_error(SourceSqlError, source, f"has SQL that the engine refuses: {first_lines(str(error))}")

@@ -12,7 +12,8 @@ never for a wrong definition or wrong data, always for an unreachable store.
     │   ├── SourceMissing           no file at the path
     │   ├── SourceUnreadable        half-written, corrupt or of another format
     │   ├── SourceSchemaDrift       a column vanished or changed its type
-    │   └── NaiveTimestamp          times without a zone, and none declared
+    │   ├── NaiveTimestamp          times without a zone, and none declared
+    │   └── SourceSqlError          SQL of a source that the engine refuses
     ├── ComputeError                the engine refused or failed; carries the SQL
     │   ├── DuplicateKeys           a view gave two rows for one key
     │   ├── OutputMismatch          a view's output is not what it declares
@@ -75,6 +76,7 @@ from fstore.errors.computation import (
     SourceError,
     SourceMissing,
     SourceSchemaDrift,
+    SourceSqlError,
     SourceUnreadable,
     ValidationFailed,
 )
@@ -186,6 +188,7 @@ __all__ = [
     "SourceError",
     "SourceMissing",
     "SourceSchemaDrift",
+    "SourceSqlError",
     "SourceUnreadable",
     "StoreChanged",
     "StoreCorrupt",

@@ -40,6 +40,12 @@ class NaiveTimestamp(SourceError):
     code = "naive_timestamp"
 
 
+class SourceSqlError(SourceError):
+    """The engine refuses the SQL of a source that is made of others."""
+
+    code = "source_sql_error"
+
+
 class ComputeError(FStoreError):
     """The engine refused or failed to compute a view; ``sql`` is what it was given."""
 

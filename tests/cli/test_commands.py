@@ -135,6 +135,37 @@ def test_a_broken_module_is_reported_with_its_line_and_apply_records_nothing(tmp
     assert errors["error"]["code"] == "definition_errors"
 
 
+SOURCES_OF_SQL = """from fstore import ParquetSource, SqlSource, UnionSource
+
+things = ParquetSource("things", path="data/purchases.parquet", event_time="purchased_at")
+more = ParquetSource("more", path="data/purchases.parquet", event_time="purchased_at")
+lost = ParquetSource("lost", path="data/lost.parquet", event_time="t")
+wrong = SqlSource("wrong", inputs={"t": things}, sql="SELECT amuont, purchased_at FROM t", event_time="purchased_at")
+odd = SqlSource("odd", inputs={"t": things}, sql="SELECT amount + [1] AS a, purchased_at FROM t", event_time="purchased_at")
+both = UnionSource([things, more], name="both", columns={"a": {"things": "strange(amount)", "more": "1.5"}})
+late = SqlSource("late", inputs={"l": lost}, sql="SELECT * FROM l", event_time="t")
+"""
+
+
+def test_sql_of_sources_that_is_refused_is_reported_with_all_else(tmp_path: Path) -> None:
+    """The mistakes of sources that are made of others do not end the check: all are told, each once."""
+    fstore("init", "--project", "shop", cwd=tmp_path)
+    (tmp_path / "feature_defs" / "made.py").write_text(SOURCES_OF_SQL)
+    found = json.loads(fstore("check", "--json", cwd=tmp_path, expect=1))
+    assert found["views"] == ["user_purchases"], "what has no problem is checked"
+    told = [f"{item['subject']}:{item['line']} {item['problem']}".replace(str(tmp_path), "") for item in found["problems"]]
+    missing = "(names beginning with '_' or '.' do not count). Check the path, or wait until the data has landed."
+    assert sorted(told) == [
+        "source 'both':8 has SQL that the engine refuses: Catalog Error: Scalar Function with name strange does not exist! Did "
+        'you mean "range"?',
+        f"source 'lost':5 has no file: nothing at /data/lost.parquet is a file or a directory with *.parquet below it {missing}",
+        "source 'odd':7 has SQL that the engine refuses: Binder Error: No function matches the given name and argument types "
+        "'+(DOUBLE, INTEGER[])'. You might need to add explicit type casts.",
+        "source 'wrong':6 reads column 'amuont', which its inputs do not have; they have 'amount', 'category', "
+        "'purchased_at', 'user_id'.",
+    ]
+
+
 def test_outside_of_a_project_the_error_says_what_to_do(tmp_path: Path) -> None:
     said = fstore("status", cwd=tmp_path, expect=1)
     assert "no fstore project at" in said

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fstore.definitions.source import CsvSource, ParquetSource, Source, SqlSource, UnionSource
 from fstore.engines.duckdb import DuckDBEngine
 from fstore.engines.engine import DimensionRelation, EventRelation
-from fstore.errors import ComputeError, NaiveTimestamp, SourceError, SourceSchemaDrift
+from fstore.errors import ComputeError, NaiveTimestamp, SourceError, SourceSchemaDrift, SourceSqlError
 from tests.engines.samples import instants, rows, utc, write_parquet
 
 ORDERS = ParquetSource("orders", path="orders.parquet", event_time="t")
@@ -269,9 +269,10 @@ def test_a_renamed_key_must_not_hide_a_column(engine: DuckDBEngine, shop: Path) 
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [
-        ("SELECT * FROM read_csv('/etc/passwd')", ComputeError, "reads from read_csv"),
-        ("SELECT * FROM p", ComputeError, "reads 'p', which is not one of its relations: 'o'"),
-        ("SELECT id, t FROM o WHERE t < $end", ComputeError, "uses the parameter \\$end"),
+        ("SELECT * FROM read_csv('/etc/passwd')", SourceSqlError, "reads from read_csv"),
+        ("SELECT * FROM p", SourceSqlError, "reads 'p', which is not one of its relations: 'o'"),
+        ("SELECT id, t FROM o WHERE t < $end", SourceSqlError, "uses the parameter \\$end"),
+        ("SELECT idd, t FROM o", SourceSqlError, 'engine refuses: Binder Error: Referenced column "idd" not found in FROM'),
         ("SELECT id FROM o", SourceSchemaDrift, "event_time 't', which is not a column that its SQL gives: id"),
         ("SELECT id, timezone('UTC', t) AS t FROM o", NaiveTimestamp, "gives times without a zone: 't'"),
         ("SELECT id, 'x' AS t FROM o", SourceSchemaDrift, "of type string; expected a timestamp"),
