@@ -46,8 +46,8 @@ def run_ours(store: Store, views: int, entity_rows: int) -> float:
     import fstore.retrieval.historical
     import fstore.stores.offline
 
-    view = store.views[0]
-    if view.kind == "event" or view.features >= 40 or store.rows > 3_000_000:  # others are gathered
+    view, files = store.views[0], store.daily and entity_rows < 265_000
+    if view.kind == "event" or view.features >= 40 or store.rows > 3_000_000 or files:  # others are gathered
         import fstore.engines.duckdb  # noqa: F401
 
     rows = spine(entity_rows, store.keys)

@@ -194,7 +194,7 @@ def test_row_groups_whose_times_nobody_asks_for_are_not_read(publisher: Publishe
         (100_000, 1_000_000, 2, 10, GATHER),
         (1_000_000, 1_000_000, 365, 10, GATHER),
         (1_000, 1_000_000, 365, 10, HASH_JOIN),  # many small files
-        (100_000, 1_000_000, 365, 10, GATHER),
+        (100_000, 1_000_000, 365, 10, HASH_JOIN),
         (1_000_000, GATHERED_ROWS, 2, 10, GATHER),
         (1_000_000, GATHERED_ROWS + 1, 2, 10, HASH_JOIN),
         (GATHERED_ROWS + 1, 1_000, 2, 10, HASH_JOIN),
