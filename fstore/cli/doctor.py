@@ -20,6 +20,7 @@ from fstore.cli.project import compile_project
 from fstore.connections import masked_url
 from fstore.errors import FStoreError
 from fstore.plan.service_diff import diff_on_demand, diff_services
+from fstore.runtime.incarnation import find_restored
 from fstore.settings import Settings, load_settings, setting_variable
 
 Verdict = Literal["ok", "warning", "wrong"]
@@ -107,7 +108,9 @@ def _misspelling(variable: str, meant: str) -> Finding:
 
 def _registry(backends: Backends) -> Finding:
     state = backends.registry.state()
-    detail = f"{masked_url(backends.settings.registry_url)}: version {state.version}, {state.sequence:,} publications"
+    if (restored := find_restored(backends)) is not None:
+        return Finding(subject="registry", verdict="wrong", detail=str(restored))
+    detail = f"{masked_url(backends.settings.registry_url)}: version {state.version}, up to sequence {state.sequence:,}"
     return Finding(subject="registry", verdict="ok", detail=detail)
 
 

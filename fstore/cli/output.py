@@ -138,8 +138,14 @@ def print_error(error: FStoreError, *, as_json: bool) -> None:
             {"error": {"code": error.code, "message": str(error), "retryable": error.retryable, "problems": problems}}
         )
         return
-    errors.print(f"[bold red]error[/] [dim]{error.code}[/]", end=" " if not isinstance(error, DefinitionErrors) else "\n")
-    errors.print(str(error), markup=False)
+    print_failure(error.code, str(error), apart=isinstance(error, DefinitionErrors))
+
+
+def print_failure(code: str, message: str, *, apart: bool = False) -> None:
+    """Print what failed to standard error: the code, then the message, on a line of its own if ``apart``."""
+    if code:
+        errors.print(f"[bold red]error[/] [dim]{code}[/]", end="\n" if apart else " ")
+    errors.print(message, markup=False)
 
 
 def text_of(value: object) -> str:

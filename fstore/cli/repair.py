@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.progress import Progress, TaskID
 
 from fstore.backends import Backends, open_backends
-from fstore.cli.output import console, errors, print_json, progress_display
+from fstore.cli.output import console, errors, print_failure, print_json, progress_display
 from fstore.interval import Interval, merge_intervals
 from fstore.plan.selection import select_steps
 from fstore.runtime.batches import BatchProgress
@@ -98,12 +98,13 @@ def _print(done: Repair) -> None:
         parts += [f"{view.waiting:,} waiting for inputs"] if view.waiting else []
         console.print(f"{mark} {view.view}: {'; '.join(parts)}")
         if view.message:
-            errors.print(view.message, markup=False)
+            print_failure(view.code, view.message)
     would = "would be" if done.dry_run else "were"
     if done.delivered.entries:
         console.print(f"{_mark(done)} {done.delivered.entries:,} pending publication(s) {would} brought online")
     if done.delivered.failed:
-        errors.print(f"[red]✗[/] {done.delivered.failed:,} publication(s) could not be brought online: `fstore status`")
+        errors.print(f"[red]✗[/] {done.delivered.failed:,} publication(s) could not be brought online, the first because of")
+        print_failure(done.delivered.code, done.delivered.message)
     if done.online.views:
         rows = "" if done.dry_run else f", {done.online.rows:,} row(s) written"
         names = escape(", ".join(done.online.views))

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.progress import Progress, TaskID
 
 from fstore.backends import Backends, open_backends
-from fstore.cli.output import console, errors, print_json, progress_display
+from fstore.cli.output import console, errors, print_failure, print_json, progress_display
 from fstore.definitions.project import Project
 from fstore.errors import DefinitionErrors, FStoreError, InputsNotReady, SettingsError
 from fstore.interval import Interval, format_instant, parse_instant
@@ -42,7 +42,8 @@ class Fill(msgspec.Struct, frozen=True, kw_only=True):
 class ViewOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one view in a run. ``fill`` is that of a new generation which is filled beside the live one.
 
-    The state is ``filled`` when there was nothing else to do for the view than that.
+    The state is ``filled`` when there was nothing else to do for the view than that. ``code`` is that of the error that
+    stopped it.
     """
 
     view: str
@@ -58,6 +59,7 @@ class ViewOutcome(msgspec.Struct, frozen=True, kw_only=True):
     early: int = 0
     remaining: int = 0
     seconds: float = 0.0
+    code: str = ""
     message: str = ""
     fill: Fill | None = None
 
@@ -116,7 +118,7 @@ def print_filled(filled: Filled) -> None:
             f"intervals that are live, {view.filled:,} of them filled now"
         )
         if view.message:
-            errors.print(view.message, markup=False)
+            print_failure(view.code, view.message)
     if filled.flipped:
         names = ", ".join(flip.view for flip in filled.flipped)
         console.print(f"[green]✓[/] the new generations of {names} are live now; `fstore rollback all` takes them back")
@@ -156,7 +158,9 @@ def _run_view(
         return ViewOutcome(view=planned.view, state="filled", message=str(error))
     except FStoreError as error:
         state = "waiting" if isinstance(error, InputsNotReady) and span is None else "failed"
-        return ViewOutcome(view=planned.view, state=state, message=str(error), seconds=_seconds_since(began))
+        return ViewOutcome(
+            view=planned.view, state=state, code=error.code, message=str(error), seconds=_seconds_since(began)
+        )
     return msgspec.structs.replace(_outcome(result, remaining, _seconds_since(began)), early=early)
 
 
@@ -211,7 +215,7 @@ def _print_outcome(outcome: ViewOutcome) -> None:
             console.print(f"[dim]·[/] {outcome.view}: {outcome.message}")
         case "failed":
             console.print(f"[red]✗[/] {outcome.view}: failed")
-            errors.print(outcome.message, markup=False)
+            print_failure(outcome.code, outcome.message)
         case "waiting":
             console.print(f"[yellow]…[/] {outcome.view}: {escape(outcome.message)}")
         case _:

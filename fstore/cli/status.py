@@ -26,7 +26,7 @@ def show_status(selectors: Sequence[str], *, as_json: bool) -> None:
         print_json(report)
         return
     print_table(
-        f"{report.project}: registry version {report.registry_version}, {report.sequence:,} publications",
+        f"{report.project}: registry version {report.registry_version}, up to sequence {report.sequence:,}",
         ("view", "pipeline", "published", "newest", "missing", "blocked", "stale", "damaged", "online", "last attempt"),
         [
             (

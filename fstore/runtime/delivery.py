@@ -35,11 +35,16 @@ Progress = Callable[[int, int], None]
 
 
 class Delivered(msgspec.Struct, frozen=True, kw_only=True):
-    """What was brought online: entries applied or found superseded, rows written, and entries that failed."""
+    """What was brought online: entries applied or found superseded, rows written, and entries that failed.
+
+    ``code`` and ``message`` are those of the first error.
+    """
 
     entries: int = 0
     rows: int = 0
     failed: int = 0
+    code: str = ""
+    message: str = ""
 
 
 @holding
@@ -51,6 +56,7 @@ def apply_outbox(backends: Backends, *, limit: int = 1000, progress: Progress | 
     outbox = backends.registry.outbox
     total = outbox.depth().pending
     entries = rows = failed = last = 0
+    first: FStoreError | None = None
     while pending := outbox.pending(kind="online", limit=limit, after=last):
         for entry in pending:
             try:
@@ -58,12 +64,14 @@ def apply_outbox(backends: Backends, *, limit: int = 1000, progress: Progress | 
             except FStoreError as error:
                 outbox.failed(entry.id, str(error))
                 failed += 1
+                first = first or error
             else:
                 entries += 1
             if progress:
                 progress(entries + failed, max(total, entries + failed))
         last = pending[-1].id
-    return Delivered(entries=entries, rows=rows, failed=failed)
+    code, message = (first.code, str(first)) if first else ("", "")
+    return Delivered(entries=entries, rows=rows, failed=failed, code=code, message=message)
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True):

@@ -39,6 +39,7 @@ class FilledView(msgspec.Struct, frozen=True, kw_only=True):
     filled: int
     lacking: int
     required: int
+    code: str = ""
     message: str = ""
 
 
@@ -73,12 +74,12 @@ def fill_next(
         if lacking is None:
             continue  # flipped or dropped meanwhile
         late = budget is not None and datetime.now(UTC) - began > budget
-        filled, message = (0, "") if late else _fill(over, step, lacking.intervals[:limit])
+        filled, code, message = (0, "", "") if late else _fill(over, step, lacking.intervals[:limit])
         left = over.registry.overlays.lacking(views=[step.view]).get(step.view)
         generation = next(view.generation for view in overlay.views if view.name == step.view)
         views.append(
             FilledView(
-                view=step.view, generation=generation, filled=filled, message=message,
+                view=step.view, generation=generation, filled=filled, code=code, message=message,
                 lacking=len(left.intervals) if left else 0, required=left.required if left else 0,
             )
         )  # fmt: skip
@@ -92,21 +93,22 @@ def fill_next(
         return Filled(views=tuple(views))
 
 
-def _fill(over: Backends, step: Step, intervals: Sequence[Interval]) -> tuple[int, str]:
-    """Run the intervals of a step whose inputs are there; return how many were published, and what failed."""
+def _fill(over: Backends, step: Step, intervals: Sequence[Interval]) -> tuple[int, str, str]:
+    """Run the intervals of a step whose inputs are there; return how many were published, and what failed: code, text."""
     if not intervals:
-        return 0, ""
+        return 0, "", ""
     ready = resolve_inputs(over.registry, step, intervals).ready
     if not ready:
-        return 0, ""
+        return 0, "", ""
     try:
         result = run_step(over, step, ready, f"{NEXT}-{uuid.uuid4().hex[:12]}")
     except InputsNotReady:
-        return 0, ""
+        return 0, "", ""
     except FStoreError as error:
-        return 0, str(error)
+        return 0, error.code, str(error)
     blocked = len(result.report.blocked)
-    return len(result.materialized.intervals), f"{blocked} interval(s) did not pass their checks" if blocked else ""
+    message = f"{blocked} interval(s) did not pass their checks" if blocked else ""
+    return len(result.materialized.intervals), "", message
 
 
 def flip_next(backends: Backends) -> tuple[Flip, ...]:

@@ -19,7 +19,7 @@ from fstore.backends import Backends
 from fstore.connections import masked_url
 from fstore.decoding import decode_json
 from fstore.engines.engine import Query
-from fstore.errors import RegistryRestored, StoreMissing, StoreUnavailable
+from fstore.errors import RegistryRestored, StoreError, StoreMissing, StoreUnavailable
 from fstore.failpoints import failpoint
 from fstore.plan.sql import quoted
 from fstore.plan.steps import EVENT_TIMESTAMP, Step
@@ -62,7 +62,7 @@ def check_incarnation(backends: Backends, *, online: bool = True) -> None:
     if seen is None:
         _write_offline(backends, state.incarnation)
     elif seen.incarnation != state.incarnation:
-        raise _restored(backends, state, f"offline store {masked_url(backends.settings.offline_url)}", seen)
+        raise _restored(backends, state, _offline(backends), seen)
     if online:
         try:
             check_online(backends)
@@ -83,9 +83,21 @@ def check_online(backends: Backends) -> RegistryState:
             raise
         seen = None
     state = backends.registry.state()
-    if seen is not None and (seen.incarnation != state.incarnation or seen.sequence > state.sequence):
-        raise _restored(backends, state, "online store", seen)
+    if (error := _older(backends, seen, state)) is not None:
+        raise error
     return state
+
+
+def find_restored(backends: Backends) -> RegistryRestored | None:
+    """Return the error that whoever is about to write would get; writes nothing, and asks no store that is away."""
+    seen, state = read_offline(backends), backends.registry.state()
+    if seen is not None and seen.incarnation != state.incarnation:
+        return _restored(backends, state, _offline(backends), seen)
+    try:
+        seen = read_online(backends.online, backends.settings.project)
+    except StoreError:
+        return None
+    return _older(backends, seen, backends.registry.state())
 
 
 def refuse_used_directory(backends: Backends, directory: str, attempt: int) -> None:
@@ -154,6 +166,17 @@ def write_online(store: OnlineStore, project: str, seen: Seen) -> None:
 
 def _place(project: str) -> OnlineView:
     return OnlineView(project=project, view="_registry", generation=0)
+
+
+def _offline(backends: Backends) -> str:
+    return f"offline store {masked_url(backends.settings.offline_url)}"
+
+
+def _older(backends: Backends, seen: Seen | None, state: RegistryState) -> RegistryRestored | None:
+    """Return the error of a registry that is older than what the online store has seen."""
+    if seen is None or (seen.incarnation == state.incarnation and seen.sequence <= state.sequence):
+        return None
+    return _restored(backends, state, "online store", seen)
 
 
 def _restored(backends: Backends, state: RegistryState, where: str, seen: Seen) -> RegistryRestored:

@@ -73,9 +73,9 @@ def maintain(backends: Backends, now: datetime, *, sender: Sender | None = None)
     delivered = attempt("outbox", lambda: apply_outbox(backends), Delivered())
     if delivered.failed:
         note(
-            "outbox", "store_unavailable",
-            f"{delivered.failed} publication(s) could not be brought online; the outbox in the registry says why "
-            "(`fstore status`), and the next run tries again",
+            "outbox", delivered.code,
+            f"{delivered.failed} publication(s) could not be brought online, and the next run tries again; the first "
+            f"because {delivered.message}",
         )  # fmt: skip
     repaired = attempt("online", lambda: repair_online(backends), Repaired(views=(), rows=0))
     swept = attempt("sweep", lambda: sweep(backends, now), 0)

@@ -22,6 +22,7 @@ from fstore.registry.records import Head, OutboxEntry
 from fstore.runtime.advice import Advice
 from fstore.runtime.delivery import online_view
 from fstore.runtime.due import due_range, subtract
+from fstore.runtime.incarnation import find_restored
 from fstore.runtime.inputs import look_at_files
 from fstore.runtime.recomputation import outdated_intervals
 from fstore.runtime.repair import is_behind
@@ -230,7 +231,9 @@ def _landing_warnings(view: ViewStatus) -> list[str]:
 
 
 def _project_advice(backends: Backends, pending: Sequence[OutboxEntry], lineage: LineageDepth) -> Iterator[Advice]:
-    """Yield what to do about the outbox and about lineage events."""
+    """Yield what to do about a registry that was restored, about the outbox and about lineage events."""
+    if (restored := find_restored(backends)) is not None:
+        yield Advice(problem=str(restored), command="fstore registry restore --adopt")
     failing = [entry for entry in pending if entry.tries]
     if pending:
         problem = f"{len(pending):,} publication(s) wait to go online; the maintenance DAG applies them"

@@ -28,15 +28,23 @@ def test_from_backup_to_a_registry_that_goes_on(shop: Path) -> None:
     assert "--replace shop" in fstore("registry", "restore", "b.db", cwd=shop, expect=1)
     assert "name the backup to restore" in fstore("registry", "restore", cwd=shop, expect=1)
     assert "Nothing is written until" in fstore("registry", "restore", "b.db", "--replace", "shop", cwd=shop)
+    status = json.loads(fstore("status", "--json", cwd=shop))
+    (advice,) = [each for each in status["advice"] if "restored" in each["problem"]]
+    assert advice["command"] == "fstore registry restore --adopt"
+    assert "✗ registry registry sqlite://" in fstore("doctor", cwd=shop, expect=1)
     today = datetime.now(UTC).date()
     span = ("--start", str(today - timedelta(days=4)), "--end", str(today - timedelta(days=2)))
     refused = fstore("run", "--json", *span, cwd=shop, expect=1)
     assert "was restored from a backup" in refused
+    assert {view["code"] for view in json.loads(refused)} == {"registry_restored"}
+    assert "error registry_restored registry sqlite://" in fstore("run", *span, cwd=shop, expect=1)
     adopted = json.loads(fstore("registry", "restore", "--adopt", "--json", cwd=shop))["adopted"]
     assert (adopted["sequence"], adopted["attempt"], adopted["views"]) == (1_000_000, 1_000_000, ["user_purchases"])
     assert adopted["rows"] > 0
     fstore("run", cwd=shop)
     assert json.loads(fstore("status", "--json", cwd=shop))["views"][0]["missing"] == 0
+    assert not any("restored" in each["problem"] for each in json.loads(fstore("status", "--json", cwd=shop))["advice"])
+    assert "✓ registry" in fstore("doctor", cwd=shop)
 
 
 def test_versions_do_not_change_in_a_registry_that_its_stores_do_not_take(shop: Path) -> None:
