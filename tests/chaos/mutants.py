@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from fstore.backends import Backends
+from fstore.errors import FStoreError
 from fstore.interval import Interval
 from fstore.registry import attempts, connecting, publishing
 from fstore.registry import ledger as ledger_module
@@ -335,14 +336,20 @@ MUTANTS = [
 
 
 def survives(market: Market, mutant: Mutant) -> str | None:
-    """Return what is wrong: the check fails without the mutant, or passes with it; None when the mutant is killed."""
+    """Return what is wrong: the check fails without the mutant, or passes with it; None when the mutant is killed.
+
+    What it raises is what the mutant does to the product only where that is an error of the product: anything else says that
+    the mutant does not fit the product any more, and kills nothing.
+    """
     if broken := mutant.check(market):
         return f"{mutant.killer} fails without any mutant: {broken[0]}"
     try:
         with mutant.broken():
             broken = mutant.check(market)
-    except Exception:  # noqa: BLE001 (an error of the product where there must be none is what a check finds, too)
+    except FStoreError:  # where there must be none
         return None
+    except Exception as error:  # noqa: BLE001 (whatever it is, the mutant is broken)
+        return f"{mutant.name!r} does not fit the product any more: {error!r}"
     finally:
         market.put(market.base)
     return None if broken else f"{mutant.name!r} survives {mutant.killer}"
