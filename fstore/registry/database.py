@@ -43,6 +43,9 @@ from fstore.registry.commits import enter_commit
 from fstore.registry.connecting import WRITE, create_file, label_of, open_engine, parse_url
 from fstore.registry.migrations import REVISIONS
 
+_DISK = ("disk I/O error", "database or disk is full")
+"""What SQLite says of the disk below it."""
+
 BATCH = 500
 """How many values go into one ``IN (…)``: below the parameter limits of both databases."""
 
@@ -330,11 +333,15 @@ class Database:
         if "readonly database" in text or state in ("25006", "42501"):
             return RegistryReadOnly(f"registry {self.label} is read-only: {text}")
         if "is not a database" in text or "malformed" in text:
-            return RegistryError(f"registry {self.label} is damaged or not a registry: {text}")
+            return RegistryError(
+                f"registry {self.label} is damaged or not a registry: {text}. Correct FSTORE_REGISTRY_URL; or move the file "
+                "away, and `fstore registry restore BACKUP --adopt`"
+            )
         if state.startswith("28") or "authentication failed" in text or "no password supplied" in text:
             return RegistryError(f"registry {self.label} refuses the login: {text}")
         if state == "3D000" or ('database "' in text and "does not exist" in text):
             return RegistryError(f"registry {self.label} has no such database, create it first: {text}")
         if isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError)) or error.connection_invalidated:
-            return RegistryUnavailable(f"registry {self.label} cannot be reached now: {text}", lost=rolled_back)
+            full = ": its disk fails or is full, see to it and run again" if text in _DISK else ""
+            return RegistryUnavailable(f"registry {self.label} cannot be reached now: {text}{full}", lost=rolled_back)
         return RegistryError(f"registry {self.label} failed: {text}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import sqlite3
@@ -191,7 +192,25 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
         registry = open_registry(f"sqlite:///{path}", PROJECT)
         with pytest.raises(RegistryError) as damaged:
             use(registry)
-        assert str(damaged.value) == f"registry {registry.url} is damaged or not a registry: file is not a database"
+        assert str(damaged.value) == (
+            f"registry {registry.url} is damaged or not a registry: file is not a database. Correct FSTORE_REGISTRY_URL; or "
+            "move the file away, and `fstore registry restore BACKUP --adopt`"
+        )
+
+
+def test_a_disk_without_room_says_so(registry: Registry) -> None:
+    if not registry.url.startswith("sqlite"):
+        pytest.skip("a server has a disk of its own")
+    registry.views()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, limits[1]))
+    try:
+        with pytest.raises(RegistryUnavailable) as full:
+            registry.record_store("offline", "file:/elsewhere", "an id")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert str(full.value).endswith(": its disk fails or is full, see to it and run again")
+    registry.record_store("offline", "file:/elsewhere", "an id")
 
 
 def test_paths_with_odd_characters(tmp_path: Path) -> None:
