@@ -233,17 +233,20 @@ def test_an_added_column_republishes_and_leaves_the_others_as_they_are(live: Sma
     assert published(live, "spent", "largest_1d") == SUMS
 
 
-def test_an_added_column_that_comes_with_other_values_is_refused(live: SmallProject) -> None:
+@pytest.mark.parametrize(
+    ("column", "value"), [("spent_1d", "spent_1d + 1"), ("spent_1d", "CAST(NULL AS DOUBLE)"), ("orders_1d", "orders_1d + 1")]
+)
+def test_an_added_column_that_comes_with_other_values_is_refused(live: SmallProject, column: str, value: str) -> None:
     from fstore.errors import ColumnsChanged
 
     live.define("spending", ADDITIVE)
     step = live.step("spent")
-    forged = msgspec.structs.replace(step, sql=f"SELECT * REPLACE (spent_1d + 1 AS spent_1d) FROM ({step.sql})",
-                                     single_sql=f"SELECT * REPLACE (spent_1d + 1 AS spent_1d) FROM ({step.single_sql})")  # fmt: skip
+    forged = msgspec.structs.replace(step, sql=f"SELECT * REPLACE ({value} AS {column}) FROM ({step.sql})",
+                                     single_sql=f"SELECT * REPLACE ({value} AS {column}) FROM ({step.single_sql})")  # fmt: skip
     with pytest.raises(ColumnsChanged) as caught:
         run_step(live.backends, forged, live.intervals("spent", "2026-01-02", "2026-01-04"), "forged")
     assert str(caught.value) == (
-        "adding features to view 'spent' (feature_defs/spending.py:7) may not change the others, but 'spent_1d' differs in 2 "
+        f"adding features to view 'spent' (feature_defs/spending.py:7) may not change the others, but '{column}' differs in 2 "
         "row(s) of what is published for [2026-01-02T00:00:00Z, 2026-01-03T00:00:00Z) and after, although nothing that it is "
         "made from is known to have changed. If that is right, fill a new generation instead: `fstore apply --rebuild spent`."
     )
