@@ -200,6 +200,19 @@ def test_staging_the_same_definition_again_goes_on_where_it_was(staged: Registry
     assert staged.overlays.all() == []
 
 
+def test_what_is_filled_counts_for_its_own_definition_only(staged: Registry) -> None:
+    """A feature that is added while a generation is filled goes on in it, and needs every interval again."""
+    base, below = changed()
+    fill(staged, (base,), 0, 2)
+    assert staged.overlays.lacking()[BASE].intervals == ()
+    added = Feature(name="sum_7d", type="int64", fingerprint="f-sum")
+    wider = msgspec.structs.replace(base, fingerprint="fp-1-wider", features=(*base.features, added))
+    assert [view.generation for view in staged.overlays.stage(NEXT, [wider, below])] == [2, 2]
+    assert staged.overlays.lacking()[BASE].intervals == tuple(days(0, 2))
+    fill(staged, (wider,), 0, 1, "wider")
+    assert staged.overlays.lacking()[BASE].intervals == tuple(days(1, 2))
+
+
 def test_an_environment_is_adopted_with_the_same_checks_only(registry: Registry) -> None:
     published(registry, aggregate(), days(0, 2), "live")
     base, _ = changed()
