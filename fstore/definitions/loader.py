@@ -175,7 +175,7 @@ class _Child:
                     now = time.monotonic()
                     patience = self.timeout if self.importing else max(self.timeout, _OWN_SECONDS)
                     self.late = now - self.heard > patience or now > self.deadline
-                if self.late:
+                if self.late and self.importing:  # before, nobody answers the signal
                     self._ask_for_the_line()
             finally:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -250,7 +250,9 @@ class _Child:
 
     def stopped(self) -> tuple[str, Problem]:
         """Return the file that was being imported when the child stopped (none: no module was), and why it stopped."""
-        file = self.importing[-1] if self.importing else ""
+        if not self.importing:
+            return "", self._with_output("", self._stopped_by_itself())
+        file = self.importing[-1]
         code = self.process.returncode
         fix = ""
         if self.late:
@@ -264,11 +266,16 @@ class _Child:
         else:
             text = f"ended the process with exit code {code} while it was imported."
             fix = "A definition module only declares: remove the call of os._exit."
-        if not file:
-            subject = "the process that loads the definitions"
-            return "", self._with_output("", Problem(subject=subject, problem=f"stopped with exit code {code}."))
         problem = Problem(file=file, line=self._line_of(file), subject="module", problem=text, fix=fix)
         return file, self._with_output(file, problem)
+
+    def _stopped_by_itself(self) -> Problem:
+        """Return why the child stopped while it imported no module."""
+        subject = "the process that loads the definitions"
+        if self.late:
+            text = f"said nothing for {time.monotonic() - self.heard:.3g} s, and was stopped."
+            return Problem(subject=subject, problem=text, fix="Try again when the machine is less busy.")
+        return Problem(subject=subject, problem=f"stopped with exit code {self.process.returncode}.")
 
     def _line_of(self, file: str) -> int:
         """Return the innermost line of a module in the traceback that the child left, or its first line."""

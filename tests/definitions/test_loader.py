@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import signal
 import time
@@ -184,6 +185,27 @@ def test_the_time_for_all_modules_is_bounded(write: Write) -> None:
     assert time.monotonic() - started < 10
     assert messages(project)[-1].startswith(f"definitions directory '{directory}' was not loaded: feature_defs/hangs_0.py, ")
     assert messages(project)[-1].endswith("used up the time for it. Solve that first, or raise the setting `load_timeout`.")
+    assert project.transient
+
+
+def test_a_child_that_does_not_get_to_begin_is_late_and_did_not_crash(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = write({"a.py": GOOD})
+    (tmp_path / "slow").mkdir()
+    (tmp_path / "slow" / "sitecustomize.py").write_text("import time\ntime.sleep(60)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "slow"))
+    monkeypatch.setattr("fstore.definitions.loader._OWN_SECONDS", 0.5)
+
+    project = load_project(directory, "shop", timeout=0.5)
+
+    first, second = messages(project)
+    assert re.fullmatch(
+        r"the process that loads the definitions said nothing for \d+(\.\d+)? s, and was stopped\. Try again when the machine "
+        r"is less busy\.",
+        first,
+    )
+    assert second.endswith("was not loaded. Solve that first, or raise the setting `load_timeout`.")
     assert project.transient
 
 
