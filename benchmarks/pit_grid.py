@@ -40,14 +40,23 @@ def baseline(views: int) -> str:
     return (BASELINES / f"pit_asof_{views}.sql").read_text(encoding="utf-8")
 
 
+def _is_gathered(store: Store, entity_rows: int) -> bool:
+    from pyarrow.fs import LocalFileSystem
+
+    from fstore.retrieval.snapshot_join import GATHER, SnapshotSizes, choose_snapshot_join
+
+    view = store.views[0]
+    sizes = SnapshotSizes(spine_rows=entity_rows, rows=store.rows, files=len(store.files(view)), features=view.features)
+    return view.kind != "event" and choose_snapshot_join(sizes, LocalFileSystem()) is GATHER
+
+
 def run_ours(store: Store, views: int, entity_rows: int) -> float:
     """Read a frame; return the seconds, without those of imports and of loading the entity rows."""
     import fstore.registry.registry
     import fstore.retrieval.historical
     import fstore.stores.offline
 
-    view, files = store.views[0], store.daily and entity_rows < 265_000
-    if view.kind == "event" or view.features >= 40 or store.rows > 3_000_000 or files:  # others are gathered
+    if not _is_gathered(store, entity_rows):
         import fstore.engines.duckdb  # noqa: F401
 
     rows = spine(entity_rows, store.keys)

@@ -74,6 +74,7 @@ def make_plan(settings: Settings, selectors: Sequence[str], now: datetime) -> tu
         planned = plan_views(None if registered is None else backends.registry, checked.plan.steps, now)
     chosen = {step.view for step in steps}
     lines = tuple(line for line in planned if line.view in chosen)
+    # Where the definitions have problems, their sources may be what they are about: those are said alone.
     plan = ProjectPlan(project=settings.project, environment=settings.environment, changes=diff, compute=lines,
                        problems=checked.problems, warnings=() if checked.problems else tuple(unseen))  # fmt: skip
     return plan, steps

@@ -273,7 +273,7 @@ class _Child:
         """Return why the child stopped while it imported no module."""
         subject = "the process that loads the definitions"
         if self.late:
-            text = f"said nothing for {time.monotonic() - self.heard:.3g} s, and was stopped."
+            text = "was not done when the time was up, and was stopped."
             return Problem(subject=subject, problem=text, fix="Try again when the machine is less busy.")
         return Problem(subject=subject, problem=f"stopped with exit code {self.process.returncode}.")
 

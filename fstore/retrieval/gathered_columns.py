@@ -30,7 +30,6 @@ _DECODED_BYTES = 2**31 - 1
 _ENTRY_BYTES = 8
 """All entries of a dictionary are kept, of so many bytes per row of its piece; of longer ones, those of wanted rows."""
 
-
 _FEW = 16
 """Of so many rows one or less is wanted: where that is known, only wanted rows are copied."""
 

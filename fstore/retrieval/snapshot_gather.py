@@ -74,9 +74,7 @@ class _Gathering:
     def _rows(self) -> int:
         return self._starts[-1] - 1
 
-    def read_keys(
-        self, declared: Sequence[Column], snapshots: Snapshots, threads: ThreadPoolExecutor
-    ) -> list[PieceKeys]:  # fmt: skip
+    def read_keys(self, declared: Sequence[Column], snapshots: Snapshots, threads: ThreadPoolExecutor) -> list[PieceKeys]:
         """Return the keys of all pieces; features of small files are read along, as many as there is room for."""
         names = [*(key.name for key in declared), EVENT_TIMESTAMP]
 
