@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fstore.errors import SettingsError
 
@@ -82,17 +83,19 @@ def column_array(value: object) -> pa.ChunkedArray | None:
 def declared_column(column: pa.ChunkedArray, type_: pa.DataType) -> pa.ChunkedArray:
     """Return a column that a function gave with the type that was declared.
 
-    Every value keeps its meaning: integers may become floats and wider or narrower integers, floats narrower floats or
-    integers, where they fit. Raises ArrowInvalid where text would have to be parsed or made, a float rounded to a decimal,
-    an instant cut to its day, or something else than a truth value taken for one, and for a value that does not fit.
+    Every value keeps its meaning: integers may become floats and wider or narrower integers, floats narrower floats (the
+    nearest, never infinity) or integers, where they fit; so do the items of lists and the keys and values of maps. Raises
+    ArrowInvalid where text would have to be parsed or made, a float rounded to a decimal, an instant cut to its day in UTC,
+    or something else than a truth value taken for one, and for a value that does not fit.
     """
     if column.null_count == len(column):
         return pa.chunked_array([pa.nulls(len(column), type_)])
     if problem := _loses_meaning(column.type, type_):
         raise pa.ArrowInvalid(problem)
     result = column.cast(type_)
-    if pa.types.is_date(type_) and pa.types.is_timestamp(column.type) and not result.cast(column.type).equals(column):
-        raise pa.ArrowInvalid("an instant within a day is not a date; cut it in the function, if that is meant")
+    for given, made in zip(column.chunks, result.chunks, strict=True):
+        if problem := _changed(given, made):
+            raise pa.ArrowInvalid(problem)
     return result
 
 
@@ -103,8 +106,10 @@ def _loses_meaning(given: pa.DataType, wanted: pa.DataType) -> str:
     if pa.types.is_null(given):
         return ""
     if pa.types.is_nested(given) and pa.types.is_nested(wanted):
-        one, other = _item_type(given), _item_type(wanted)
-        return "" if one is None or other is None else _loses_meaning(one, other)
+        parts = zip(_part_types(given), _part_types(wanted), strict=False)  # what has other parts cannot be cast
+        return next(filter(None, (_loses_meaning(one, other) for one, other in parts)), "")
+    if pa.types.is_nested(given) != pa.types.is_nested(wanted):
+        return "a list, map or struct is not a single value; convert it in the function"
     if _is_text(given) != _is_text(wanted):
         return "text is neither parsed nor made; convert it in the function"
     if pa.types.is_boolean(wanted) and not pa.types.is_boolean(given):
@@ -116,8 +121,46 @@ def _loses_meaning(given: pa.DataType, wanted: pa.DataType) -> str:
     return ""
 
 
-def _item_type(type_: pa.DataType) -> pa.DataType | None:
-    return type_.item_type if pa.types.is_map(type_) else getattr(type_, "value_type", None)
+def _changed(given: pa.Array, made: pa.Array) -> str:
+    """Return what a cast between types that may be cast did to a value, empty where every value is what it was."""
+    if given.type == made.type:
+        return ""
+    if pa.types.is_dictionary(given.type):
+        given = given.dictionary_decode()
+    if pa.types.is_nested(given.type) and pa.types.is_nested(made.type):
+        parts = zip(_part_arrays(given), _part_arrays(made), strict=True)
+        return next(filter(None, (_changed(one, other) for one, other in parts)), "")
+    if pa.types.is_date(made.type) and pa.types.is_timestamp(given.type) and not made.cast(given.type).equals(given):
+        return "an instant other than midnight in UTC is not a date; cut it in the function to the day that is meant"
+    if pa.types.is_floating(made.type):
+        lost = pc.is_inf(made)
+        if pa.types.is_floating(given.type):
+            lost = pc.and_not(lost, pc.is_inf(given))
+        if pc.any(lost).as_py():
+            return (
+                f"{given.filter(lost)[0].as_py()} does not fit into {made.type}; clip it in the function, or declare float64"
+            )
+    return ""
+
+
+def _part_types(type_: pa.DataType) -> list[pa.DataType]:
+    """Return the types of what nested values are made of."""
+    if pa.types.is_map(type_):
+        return [_entry(type_)]
+    return [type_.field(index).type for index in range(type_.num_fields)]
+
+
+def _part_arrays(array: pa.Array) -> list[pa.Array]:
+    """Return what the values of a nested array are made of, without what is below a null."""
+    if pa.types.is_map(array.type):
+        array = array.cast(pa.list_(_entry(array.type)))
+    parts = array.flatten()
+    return parts if pa.types.is_struct(array.type) else [parts]
+
+
+def _entry(type_: pa.DataType) -> pa.DataType:
+    """Return the type of the entries of a map, which is a list of them."""
+    return pa.struct([("key", type_.key_type), ("value", type_.item_type)])
 
 
 def _is_text(type_: pa.DataType) -> bool:
