@@ -198,19 +198,19 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
         )
 
 
-def test_a_disk_without_room_says_so(registry: Registry) -> None:
-    if not registry.url.startswith("sqlite"):
-        pytest.skip("a server has a disk of its own")
-    registry.views()
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1, limits[1]))
-    try:
-        with pytest.raises(RegistryUnavailable) as full:
-            registry.record_store("offline", "file:/elsewhere", "an id")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert str(full.value).endswith(": its disk fails or is full, see to it and run again")
-    registry.record_store("offline", "file:/elsewhere", "an id")
+def test_a_disk_without_room_says_so(sqlite_template: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copy(sqlite_template, tmp_path))
+    with open_registry(f"sqlite:///{path}", PROJECT) as registry:
+        registry.views()
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1, limits[1]))
+        try:
+            with pytest.raises(RegistryUnavailable) as full:
+                registry.record_store("offline", "file:/elsewhere", "an id")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert str(full.value).endswith(": its disk fails or is full, see to it and run again")
+        registry.record_store("offline", "file:/elsewhere", "an id")
 
 
 def test_paths_with_odd_characters(tmp_path: Path) -> None:
