@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.pool import NullPool
 
+from fstore.connections import masked_url
 from fstore.errors import RegistryError, SettingsError
 from fstore.registry import postgres_connection
 from fstore.registry.kept import KeepingPool
@@ -41,7 +42,9 @@ def parse_url(text: str) -> URL:
     try:
         url = make_url(text)
     except sa.exc.ArgumentError:
-        raise SettingsError(f"{text!r} is no registry URL; use sqlite:///path/registry.db or postgresql://…") from None
+        raise SettingsError(
+            f"{masked_url(text)!r} is no registry URL; use sqlite:///path/registry.db or postgresql://…"
+        ) from None
     if url.get_backend_name() == "sqlite":
         raise SettingsError("the registry needs a file: use sqlite:///path/registry.db")
     if url.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
@@ -62,9 +65,8 @@ def label_of(url: URL) -> str:
     """Return a URL as messages show it: as users write it, without the password."""
     if url.get_backend_name() == "sqlite":
         return f"sqlite:///{url.database}"
-    return (
-        url.difference_update_query(["password"]).set(drivername=url.get_backend_name()).render_as_string(hide_password=True)
-    )
+    shown = url.difference_update_query(["password"]).set(drivername=url.get_backend_name())
+    return masked_url(shown.render_as_string(hide_password=True))
 
 
 def open_engine(url: URL, *, create: bool) -> Engine:
