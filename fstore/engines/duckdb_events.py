@@ -6,9 +6,10 @@ author wrote, and to make the pieces of one whose SQL does not work row by row (
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from fstore.engines.duckdb_types import instant_literal, logical_type, quoted, t
 from fstore.engines.duckdb_views import View
 from fstore.engines.engine import DimensionRelation, EventRelation, Relation
 from fstore.engines.source_files import source_error
-from fstore.errors import ComputeError, NaiveTimestamp, OutOfSpace, SourceError, SourceSchemaDrift, SourceSqlError
+from fstore.errors import ComputeError, NaiveTimestamp, SourceError, SourceSchemaDrift, SourceSqlError
 from fstore.interval import EPOCH, Interval, format_duration
 from fstore.plan.binding import first_lines
 from fstore.plan.source_pieces import piece_length, source_inputs
@@ -102,12 +103,8 @@ class Sources:
             view = sql_view("described", source, bounds, self._member)
         else:
             view = union_view("described", source, bounds, self._member, self.columns)
-        try:
+        with _refusals_of(source):
             rows = self._run({"described": view}, "DESCRIBE described", "")
-        except OutOfSpace:
-            raise
-        except ComputeError as error:
-            raise _sql_error(source, error) from error
         columns = {str(row[0]): str(row[1]) for row in rows}
         self._check_columns(source, columns)
         return {name: logical_type(type_) for name, type_ in columns.items()}
@@ -123,10 +120,8 @@ class Sources:
         union_names(source, self.columns)
 
     def _check_written(self, source: CompositeSource, sql: str, relations: Sequence[str]) -> None:
-        try:
+        with _refusals_of(source):
             self._check(sql, relations, [])
-        except ComputeError as error:
-            raise _sql_error(source, error) from None
 
     def _check_columns(self, source: CompositeSource, columns: Mapping[str, str]) -> None:
         """Raise where columns cannot be told apart, times have no zone, or the event time is no instant."""
@@ -224,5 +219,13 @@ class Sources:
         writing.rename(path)
 
 
-def _sql_error(source: CompositeSource, error: ComputeError) -> SourceError:
-    return source_error(SourceSqlError, source, f"has SQL that the engine refuses: {first_lines(str(error))}")
+@contextlib.contextmanager
+def _refusals_of(source: CompositeSource) -> Iterator[None]:
+    """Turn what the engine has against the SQL of a source into an error of the source; what may pass later stays."""
+    try:
+        yield
+    except ComputeError as error:
+        if error.retryable:
+            raise
+        problem = f"has SQL that the engine refuses: {first_lines(str(error))}"
+        raise source_error(SourceSqlError, source, problem) from error

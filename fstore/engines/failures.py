@@ -20,6 +20,7 @@ from fstore.engines.source_files import source_error
 from fstore.errors import (
     ComputeError,
     FStoreError,
+    Interrupted,
     NaiveTimestamp,
     OutOfSpace,
     SourceUnreadable,
@@ -70,7 +71,7 @@ def engine_error(error: Exception, *, sql: str, views: Iterable[View]) -> FStore
             if broken := next((path for path in view.files if not _is_whole(path)), None):
                 return _broken_file(view, broken, text)
     if isinstance(error, duckdb.InterruptException):
-        return ComputeError("the query was interrupted: the engine was closed while it ran", sql=sql)
+        return Interrupted("the query was interrupted: the engine was closed while it ran", sql=sql)
     return ComputeError(f"{text}\nin the SQL:\n{sql}", sql=sql)
 
 

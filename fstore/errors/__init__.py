@@ -18,7 +18,8 @@ never for a wrong definition or wrong data, always for an unreachable store.
     │   ├── DuplicateKeys           a view gave two rows for one key
     │   ├── OutputMismatch          a view's output is not what it declares
     │   ├── ColumnsChanged          an added feature came with other values of published ones
-    │   └── OutOfSpace              memory or disk ran out (retryable)
+    │   ├── OutOfSpace              memory or disk ran out (retryable)
+    │   └── Interrupted             the engine was closed while the query ran (retryable)
     ├── ValidationFailed            no interval passed its checks; carries the report
     ├── PublishError
     │   ├── Fenced                  a newer attempt of the same run took over
@@ -70,6 +71,7 @@ from fstore.errors.computation import (
     ColumnsChanged,
     ComputeError,
     DuplicateKeys,
+    Interrupted,
     NaiveTimestamp,
     OutOfSpace,
     OutputMismatch,
@@ -163,6 +165,7 @@ __all__ = [
     "InputsChanged",
     "InputsImpossible",
     "InputsNotReady",
+    "Interrupted",
     "MediaTypeUnsupported",
     "NaiveTimestamp",
     "NotAcceptable",

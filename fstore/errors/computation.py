@@ -81,6 +81,13 @@ class OutOfSpace(ComputeError):
     retryable = True
 
 
+class Interrupted(ComputeError):
+    """The engine was closed while a query ran."""
+
+    code = "interrupted"
+    retryable = True
+
+
 class ValidationFailed(FStoreError):
     """No interval passed its checks; ``report`` says which check, how many rows, sample keys and the SQL."""
 

@@ -29,15 +29,18 @@ class EmptyRows(msgspec.Struct, frozen=True):
 
 
 def evaluate_empty_rows(engine: Engine, project: Project, steps: Sequence[Step]) -> EmptyRows:
-    """Return steps with their empty rows; ``problems`` has one for each view whose row the engine cannot compute."""
+    """Return steps with their empty rows; ``problems`` has one for each view whose row has no value.
+
+    Raises OutOfSpace and Interrupted, which say nothing about a view.
+    """
     evaluator = _Evaluator(engine)
     found: list[Step] = []
     problems: dict[str, Problem] = {}
     for step in steps:
-        try:
+        if problem := evaluator.problem(project.views[step.view], step):
+            problems[step.view] = problem
+        else:
             found.append(evaluator.with_row(step))
-        except ComputeError as error:
-            problems[step.view] = evaluator.problem(project.views[step.view], step, error)
     return EmptyRows(tuple(found), problems)
 
 
@@ -54,14 +57,13 @@ class _Evaluator:
         (row,) = self._read(step.empty_sql).to_pylist()
         return with_empty_row(step, row)
 
-    def problem(self, view: View, step: Step, error: ComputeError) -> Problem:
-        """Say which feature it is: the first, in the order of the view, that cannot be computed alone."""
-        assert isinstance(step, AggregateStep | CompositeStep)
-        subject, place, reason = f"feature view {view.name!r}", view.location, error
+    def problem(self, view: View, step: Step) -> Problem | None:
+        """Say which feature has no value: the first, in the order of the view, that cannot be computed alone."""
+        if not isinstance(step, AggregateStep | CompositeStep) or not (reason := self._refusal(step.empty_sql)):
+            return None
+        subject, place = f"feature view {view.name!r}", view.location
         for feature in step.features:
-            try:
-                self._read(f"SELECT {quoted(feature.name)} FROM (\n{step.empty_sql}\n)")
-            except ComputeError as alone:
+            if alone := self._refusal(f"SELECT {quoted(feature.name)} FROM (\n{step.empty_sql}\n)"):
                 attribute, member = next(
                     (attribute, member) for attribute, member in view.members.items()
                     if feature.name in feature_names(attribute, member).values()
@@ -74,6 +76,16 @@ class _Evaluator:
             "Say what it is then, as in CASE WHEN n_7d > 0 THEN … END or TRY_CAST(…).",
         )
         return problems[0]
+
+    def _refusal(self, sql: str) -> ComputeError | None:
+        """Return why the values of SQL cannot be computed, ever; raise what may pass, such as memory that ran out."""
+        try:
+            self._read(sql)
+        except ComputeError as error:
+            if error.retryable:
+                raise
+            return error
+        return None
 
     def _read(self, sql: str) -> pa.Table:
         if sql not in self.rows:

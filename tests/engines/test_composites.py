@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,7 +15,15 @@ from hypothesis import strategies as st
 from fstore.definitions.source import CsvSource, ParquetSource, Source, SqlSource, UnionSource
 from fstore.engines.duckdb import DuckDBEngine
 from fstore.engines.engine import DimensionRelation, EventRelation
-from fstore.errors import ComputeError, NaiveTimestamp, SourceError, SourceSchemaDrift, SourceSqlError
+from fstore.errors import (
+    ComputeError,
+    Interrupted,
+    NaiveTimestamp,
+    OutOfSpace,
+    SourceError,
+    SourceSchemaDrift,
+    SourceSqlError,
+)
 from tests.engines.samples import instants, rows, utc, write_parquet
 
 ORDERS = ParquetSource("orders", path="orders.parquet", event_time="t")
@@ -283,6 +293,22 @@ def test_sql_that_cannot_be_a_source(
 ) -> None:
     with pytest.raises(error, match=message):
         engine.source_schema(sql(text))
+
+
+@pytest.mark.parametrize(
+    ("cause", "error"), [(duckdb.InterruptException, Interrupted), (duckdb.OutOfMemoryException, OutOfSpace)]
+)
+def test_what_may_pass_is_no_refusal_of_the_sql(
+    tmp_path: Path, shop: Path, cause: type[Exception], error: type[ComputeError]
+) -> None:
+    def fail() -> None:
+        raise cause("now")
+
+    spill = str(tmp_path / "spill")
+    with contextlib.closing(DuckDBEngine(threads=2, spill_dir=spill, root=str(tmp_path), before_query=fail)) as engine:
+        with pytest.raises(error) as caught:
+            engine.source_schema(sql("SELECT id, t FROM o"))
+        assert caught.value.retryable
 
 
 def test_sql_that_fails_on_a_row_says_so(engine: DuckDBEngine, shop: Path) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pytest
 
+from fstore.engines.duckdb import DuckDBEngine
+from fstore.errors import OutOfSpace
 from fstore.plan.steps import Plan
+from fstore.runtime.empty_rows import evaluate_empty_rows
 from fstore.runtime.plan_cache import load_plan
 from fstore.runtime.preparation import compile_with_types, read_schemas, sources_of
 from tests.projects import SmallProject
@@ -208,6 +213,27 @@ def test_an_expression_without_a_value_for_a_key_without_rows_is_a_problem_of_it
     assert {step.view for step in plan.steps} == {"fine"}
     (fine,) = plan.steps
     assert {feature.name: feature.empty for feature in fine.features} == {"n_7d": 0, "code_7d": None, "number": None}
+
+
+def test_memory_that_runs_out_is_no_problem_of_a_view(project: SmallProject, tmp_path: Path) -> None:
+    plan = planned(
+        project,
+        """
+    class Counts(Daily):
+        source = buys
+        n = agg.count().over("7d")
+        many = expr("n_7d > 10")
+""",
+    )
+
+    def fail() -> None:
+        raise duckdb.OutOfMemoryException("now")
+
+    spill = str(tmp_path / "spill")
+    with contextlib.closing(DuckDBEngine(threads=2, spill_dir=spill, root=str(tmp_path), before_query=fail)) as engine:
+        with pytest.raises(OutOfSpace, match="the query needs more memory than it may use") as caught:
+            evaluate_empty_rows(engine, load_plan(project.settings).project, plan.steps)
+        assert caught.value.retryable
 
 
 def test_the_plan_without_an_engine_knows_no_types_and_no_complaint(project: SmallProject) -> None:
