@@ -35,7 +35,7 @@ never for a wrong definition or wrong data, always for an unreachable store.
     │   │   └── StoreChanged        restarted, failed over or was flushed while it was being written (retryable)
     │   ├── StoreReadOnly           reached, but refuses writes
     │   ├── StoreFull               reached, but has no room left (retryable)
-    │   ├── StoreMissing            was never created: run ``fstore apply``
+    │   ├── StoreMissing            was never created (run ``fstore apply``), or has lost everything
     │   ├── StoreMismatch           another store than the one the registry knows
     │   ├── StoreCorrupt            a row or file that cannot be decoded
     │   │   └── FileDamaged         a published file is missing or not as it was written

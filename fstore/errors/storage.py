@@ -57,7 +57,7 @@ class StoreFull(StoreError):
 
 
 class StoreMissing(StoreError):
-    """The store was never created."""
+    """There is no store at the URL: it was never created, or has lost everything, its id included."""
 
     code = "store_missing"
 
