@@ -19,7 +19,7 @@ from fstore.backends import Backends
 from fstore.connections import masked_url
 from fstore.decoding import decode_json
 from fstore.engines.engine import Query
-from fstore.errors import RegistryRestored, StoreError, StoreMissing, StoreUnavailable
+from fstore.errors import RegistryRestored, SettingsError, StoreCorrupt, StoreError, StoreMissing, StoreUnavailable
 from fstore.failpoints import failpoint
 from fstore.plan.sql import quoted
 from fstore.plan.steps import EVENT_TIMESTAMP, Step
@@ -89,13 +89,21 @@ def check_online(backends: Backends) -> RegistryState:
 
 
 def find_restored(backends: Backends) -> RegistryRestored | None:
-    """Return the error that whoever is about to write would get; writes nothing, and asks no store that is away."""
-    seen, state = read_offline(backends), backends.registry.state()
+    """Return the error that whoever is about to write would get; writes nothing.
+
+    A store that is away, missing or not to be used as the settings have it says nothing here: who uses it is told why.
+    Raises RegistryError if the registry itself cannot be read.
+    """
+    state = backends.registry.state()
+    try:
+        seen = read_offline(backends)
+    except (StoreError, SettingsError):
+        seen = None
     if seen is not None and seen.incarnation != state.incarnation:
         return _restored(backends, state, _offline(backends), seen)
     try:
         seen = read_online(backends.online, backends.settings.project)
-    except StoreError:
+    except (StoreError, SettingsError):
         return None
     return _older(backends, seen, backends.registry.state())
 
@@ -142,9 +150,16 @@ def adopt_stores(backends: Backends) -> Adopted:
 
 
 def read_offline(backends: Backends) -> Seen | None:
-    """Return who writes the offline store; None where it was never told."""
-    content = read_note(backends.offline, f"{backends.settings.project}/{_NOTE}")
-    return None if content is None else decode_json(content, Seen)
+    """Return who writes the offline store; None where it was never told. Raises StoreCorrupt if what it has is damaged."""
+    path = f"{backends.settings.project}/{_NOTE}"
+    content = read_note(backends.offline, path)
+    try:
+        return None if content is None else decode_json(content, Seen)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise StoreCorrupt(
+            f"file {path!r} of the {_offline(backends)}, which tells the registry that writes it, is damaged: {error}. "
+            "Nothing is written until `fstore registry restore --adopt` has written it again."
+        ) from None
 
 
 def _write_offline(backends: Backends, incarnation: str) -> None:

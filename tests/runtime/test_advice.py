@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import msgspec
+import pytest
+
+from fstore.backends import open_backends
+from fstore.errors import StoreCorrupt
 from fstore.runtime.advice import Advice, joined
+from fstore.runtime.incarnation import adopt_stores, check_incarnation, find_restored, read_offline
 from fstore.runtime.standing import project_status
+from fstore.stores.offline_notes import write_note
 from tests.projects import SmallProject, utc
 
 VIEWS = ["user_orders", "user_profile", "user_risk", "order_events"]
@@ -44,3 +51,30 @@ def test_other_errors_are_other_lines() -> None:
     blocked = [Advice.about(view, "blocked", 2, rest=" --start 2026-01-01 --end 2026-01-03") for view in ("a", "b")]
     assert blocked[0].command == "fstore run --select a --start 2026-01-01 --end 2026-01-03"
     assert [(line.view, line.count, line.command) for line in joined(blocked)] == [("a, b", 4, "fstore status --json")]
+
+
+def test_a_project_stands_without_its_stores(project: SmallProject) -> None:
+    project.run("user_orders", "2026-01-01", "2026-01-04")
+    project.close()
+    for wrong in ({"offline_url": f"file:{project.root}/elsewhere"}, {"online_url": "memcached://host"}):
+        with open_backends(msgspec.structs.replace(project.settings, **wrong)) as backends:
+            assert find_restored(backends) is None
+            (view,) = project_status(backends, [], utc("2026-01-05T12:00")).views
+        assert (view.view, view.published) == ("user_orders", 3)
+        assert view.online == ("settings_error" if "online_url" in wrong else "current")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b'{"incarnation":"\xff"}', b"[]"])
+def test_a_damaged_record_of_the_registry_stops_writing_and_not_status(project: SmallProject, content: bytes) -> None:
+    project.run("user_orders", "2026-01-01", "2026-01-03")
+    store = project.backends.offline
+    write_note(store, "small/_registry.json", content)
+    with pytest.raises(StoreCorrupt, match=r"(?s)file 'small/_registry.json' of the offline store .* is damaged: .*--adopt"):
+        check_incarnation(project.backends)
+    (view,) = project_status(project.backends, [], utc("2026-01-05T12:00")).views
+    assert (view.published, view.online) == (2, "current")
+    adopt_stores(project.backends)
+    check_incarnation(project.backends)
+    seen = read_offline(project.backends)
+    assert seen is not None
+    assert seen.incarnation == project.backends.registry.state().incarnation
