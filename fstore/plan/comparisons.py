@@ -6,6 +6,7 @@ instant, would fail. A text that is written down is parsed here, once. Evaluates
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
 from sqlglot import exp
@@ -16,6 +17,8 @@ from fstore.types import DataType
 
 _PAIRS = (exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE, exp.NullSafeEQ, exp.NullSafeNEQ)
 _TRUTH = frozenset(("true", "false", "t", "f", "yes", "no", "y", "n", "on", "off", "1", "0"))
+_BITS = re.compile(r"0x[0-9a-f]+(_[0-9a-f]+)*|0b[01]+(_[01]+)*", re.IGNORECASE)
+"""Whole numbers in base 16 and 2 as DuckDB reads them: no sign, no space around."""
 _INSTANTS = frozenset(("epoch", "infinity", "-infinity"))
 
 
@@ -68,6 +71,8 @@ def _type(node: exp.Expr, types: Mapping[str, str | None]) -> DataType | None:
 def _reads_as(text: str, type_: DataType) -> bool:
     """Whether a text may be one of the values of a type: refused is only what certainly is none."""
     plain = text.strip().lower()
+    if type_.is_integer and _BITS.fullmatch(text):
+        return True
     if type_.is_numeric:
         try:
             float(plain)

@@ -118,7 +118,8 @@ def _read_part(part: PiecePart, columns: Sequence[str], encoded: Sequence[str]) 
     if table.num_rows != part.rows:
         raise StoreCorrupt(
             f"file {part.path!r} has {table.num_rows} rows; {part.rows} were recorded when it was written. `fstore verify` "
-            "finds damaged files, and `fstore repair` computes their intervals again"
+            "finds a damaged file, and `fstore repair` computes its intervals again. Where they find none, the record is "
+            "wrong: compute the intervals in it again, with `fstore run --select VIEW --start … --end …`"
         )
     return table
 

@@ -18,6 +18,12 @@ TYPES = {"n": "int64", "f": "float64", "d": "decimal(9,2)", "s": "string", "b": 
          "l": "list<string>", "odd": None}  # fmt: skip
 
 
+VALUES = {"n": "1", "f": "1", "d": "1", "s": "'x'", "b": "true", "day": "'2026-01-01'", "t": "'2026-01-01 00:00:00+00'"}
+ROW = "SELECT " + ", ".join(
+    f"CAST({value} AS {sql_type(parse_type(TYPES[name] or ''))}) AS {name}" for name, value in VALUES.items()
+)
+
+
 def found(text: str) -> list[str]:
     collected: list[Problem] = []
     check_comparisons(parse_scalar(text).tree, TYPES, Reporter(collected, "feature 'v:f'", None))
@@ -37,11 +43,17 @@ MIXED = {
     "CASE WHEN 'much' < d THEN 1 ELSE 0 END": "compares d, which has type decimal(9,2), with the text 'much', which is none.",
     "t > 'yesterday'": "compares t, which has type timestamp, with the text 'yesterday', which is none.",
     "day IS DISTINCT FROM 'monday'": "compares day, which has type date, with the text 'monday', which is none.",
+    "f = '0xFF'": "compares f, which has type float64, with the text '0xFF', which is none.",
+    "d = '0b11'": "compares d, which has type decimal(9,2), with the text '0b11', which is none.",
+    "n = '-0xFF'": "compares n, which has type int64, with the text '-0xFF', which is none.",
+    "n = '0b12'": "compares n, which has type int64, with the text '0b12', which is none.",
+    "n = '0x_F'": "compares n, which has type int64, with the text '0x_F', which is none.",
     "b = 'maybe'": "compares b, which has type bool, with the text 'maybe', which is none.",
 }
 FINE = ("s = '5'", "n = '5'", "f < ' 1e3 '", "d = '1.50'", "b = 'true'", "t >= '2026-01-01'", "day < '2026-1-5'", "n = d",
         "t > day", "s IN ('a', NULL)", "CAST(s AS INTEGER) = 5", "s = CAST(n AS VARCHAR)", "odd = 'x'", "s = odd", "s IS NULL",
-        "s = NULL", "b = (s = 'a')", "l[1] = 5", "strange(n) = 'x'", "s LIKE '5%'", "t > 'epoch'")  # fmt: skip
+        "s = NULL", "b = (s = 'a')", "l[1] = 5", "strange(n) = 'x'", "s LIKE '5%'", "t > 'epoch'",
+        "n = '0xFF'", "n < '0XfF_0A'", "n IN ('0b11', '0B1_0')")  # fmt: skip
 
 
 @pytest.mark.parametrize(("text", "problem"), MIXED.items())
@@ -53,12 +65,18 @@ def test_a_comparison_of_a_text_with_something_else_is_a_problem(text: str, prob
 @pytest.mark.parametrize("text", MIXED)
 def test_the_engine_would_fail_for_a_text(text: str) -> None:
     """What is refused is what DuckDB fails for: with a text in the columns, it parses it."""
-    values = {"n": "1", "f": "1", "d": "1", "s": "'x'", "b": "true", "day": "'2026-01-01'", "t": "'2026-01-01 00:00:00+00'"}
-    row = ", ".join(
-        f"CAST({value} AS {sql_type(parse_type(TYPES[name] or ''))}) AS {name}" for name, value in values.items()
-    )
     with duckdb.connect() as connection, pytest.raises((duckdb.ConversionException, duckdb.BinderException)):
-        connection.execute(f"SELECT {text} FROM (SELECT {row})").fetchall()
+        connection.execute(f"SELECT {text} FROM ({ROW})").fetchall()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("n = '0xFF'", 255), ("n = '0B1_0'", 2), ("n = '1_0'", 10), ("n = ' 5 '", 5)]
+)
+def test_the_engine_reads_whole_numbers_so(text: str, expected: int) -> None:
+    with duckdb.connect() as connection:
+        ((same,),) = connection.execute(f"SELECT {text} FROM (SELECT {expected}::BIGINT AS n)").fetchall()
+    assert same
+    assert found(text) == []
 
 
 @pytest.mark.parametrize("text", FINE)

@@ -238,7 +238,9 @@ def test_a_file_with_other_rows_than_were_recorded_is_refused(publisher: Publish
     )  # fmt: skip
     publisher.publish(step, {day(0): [{"user_id": "ann", "n": 1, "amount": None}]})
     spine = [{"user_id": "ann", "event_timestamp": T0 + DAY}]
-    with pytest.raises(StoreCorrupt, match=r"part-0\.parquet' has 1 rows; 3 were recorded"):
+    with pytest.raises(
+        StoreCorrupt, match=r"part-0\.parquet' has 1 rows; 3 were recorded .*`fstore run --select VIEW --start"
+    ):
         Client(publisher.backends).get_historical_features(spine, ["miscounted:n"])
 
 
