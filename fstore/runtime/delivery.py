@@ -102,13 +102,14 @@ def apply_work(backends: Backends, work: OnlineWork) -> int:
 
 def _apply(backends: Backends, step: Step, work: OnlineWork) -> int:
     target, marks = online_view(backends, work.view, work.generation), backends.registry.online
+    restored = 0
     if backends.online.mark(target).ticket < marks.settled(work.view, work.generation):
-        restore_lost(backends, step, work.generation)
+        restored = restore_lost(backends, work.view, work.generation)
     begun = backends.online.mark(target)
     written = write_rows(backends, step, [work], as_of=work.sequence)
     if written is None:
         marks.settle(work)
-        return 0
+        return restored
     failpoint("online.applied")
     issued = marks.issue(work.view, work.generation, life=begun.life, above=begun.ticket)
     failpoint("online.issued")
@@ -118,22 +119,22 @@ def _apply(backends: Backends, step: Step, work: OnlineWork) -> int:
     failpoint("outbox.applied")
     marks.settle(work, ticket=issued.ticket, life=begun.life)
     failpoint("outbox.done")
-    return written.rows
+    return restored + written.rows
 
 
-def restore_lost(backends: Backends, step: Step, generation: int) -> int:
+def restore_lost(backends: Backends, view: str, generation: int) -> int:
     """Write what the store lost of one published view, and return how many rows that took.
 
     The store's mark rises to what was settled when its life was entered into the registry: from then on nothing that an
     earlier life began can be settled, so what has a ticket up to there is either in the list or in the store.
     """
-    marks, view = backends.registry.online, step.view
-    target = online_view(backends, view, generation)
+    marks, target = backends.registry.online, online_view(backends, view, generation)
     found = backends.online.mark(target)
     settled = marks.enter(view, generation, found.life)
     failpoint("repair.entered")
-    works = [] if step.kind == "snapshot" else marks.settled_above(view, generation, found.ticket)
+    works = marks.settled_above(view, generation, found.ticket)
     heads = backends.registry.ledger.heads(view, generation=generation)  # as new as what is settled
+    step = _restoring_step(backends, generation, heads)
     if step.kind == "snapshot":
         works = [OnlineWork.of(view, generation, head) for head in heads[-1:]]
     elif not found.ticket:  # all is lost, or was never counted
@@ -146,6 +147,25 @@ def restore_lost(backends: Backends, step: Step, generation: int) -> int:
     if floor := backends.online.floor(target) if written is None else written.floor:
         backends.online.raise_floor(target, floor, mark)
     return 0 if written is None else written.rows
+
+
+def _restoring_step(backends: Backends, generation: int, heads: Sequence[Head]) -> Step:
+    """Return the step by whose columns lost rows are written: at the sequence of the newest head, whose work has it too.
+
+    A store keeps the first row of a key and sequence, so that row has to hold all that is published of the key. Of snapshot
+    views that is the row of the newest interval: the step that published it. A key of an event view may have its newest row
+    from any head: the step with most columns among those that published them, if it has all that readers ask for now.
+    """
+    last = backends.registry.ledger.attempt(heads[-1].attempt).step
+    if last.kind == "snapshot":
+        return last
+    holders = {head.fingerprint: head.attempt for head in sorted(heads, key=lambda head: head.sequence, reverse=True)}
+    steps = [backends.registry.ledger.attempt(attempt).step for attempt in holders.values()]
+    serving = next((r for r in backends.registry.views() if (r.name, r.generation) == (last.view, generation)), None)
+    base = steps[0] if serving is None else serving.step
+    asked = {(column.name, column.type) for column in base.columns()}
+    wider = [step for step in steps if asked <= {(column.name, column.type) for column in step.columns()}]
+    return max([base, *wider], key=lambda step: len(step.columns()))
 
 
 def admit(backends: Backends, sequence: int) -> None:

@@ -55,7 +55,7 @@ def repair_online(backends: Backends, views: Collection[str] | None = None) -> R
     failed: FStoreError | None = None
     for registered in _views_behind(backends, views):
         try:
-            rows += restore_lost(backends, registered.step, registered.generation)
+            rows += restore_lost(backends, registered.name, registered.generation)
         except StoreUnavailable:
             raise
         except FStoreError as error:
@@ -129,7 +129,7 @@ def bring_online(backends: Backends, registered: RegisteredView) -> int:
             apply_work(backends, entry.payload)
     heads = backends.registry.ledger.heads(registered.name, generation=registered.generation)
     if heads and is_behind(backends, registered, heads, pending=False):
-        restore_lost(backends, registered.step, registered.generation)
+        restore_lost(backends, registered.name, registered.generation)
     return heads[-1].sequence if heads else 0
 
 

@@ -288,3 +288,72 @@ def test_a_store_that_never_stays_the_same_is_an_error(small: tuple[SmallProject
     assert caught.value.retryable
     disarm()
     assert apply_outbox(project.backends).entries == 1
+
+
+def add_feature(project: SmallProject) -> None:
+    """Give the view a feature more, in the generation that it has."""
+    line = 'amount_avg = agg.avg("amount")'
+    project.define("shop", MODULE.replace(line, f'amount_max = agg.max("amount").over("3d")\n        {line}'))
+
+
+def publish_without_store(project: SmallProject, start: str, end: str, run_id: str) -> None:
+    arm("online.begun", fail)
+    for view in ("user_orders", "order_events"):
+        with pytest.raises(InjectedFault):
+            project.run(view, start, end, run_id)
+    disarm()
+
+
+def read_wider(project: SmallProject) -> Values:
+    with Client(project.settings, clock=lambda: utc("2026-01-06T02:00")) as client:
+        features = ["user_orders:amount_max_3d", "user_orders:amount_sum_3d", "order_events:doubled"]
+        return client.get_online_features(features=features, entities={"user_id": ["a", "b"]}).to_dict()
+
+
+WIDER = {
+    "user_id": ["a", "b"],
+    "amount_max_3d": [20.0, 6.0],
+    "amount_sum_3d": [20.0, 11.0],
+    "doubled": [40.0, 12.0],
+}
+
+
+@pytest.mark.parametrize(
+    ("kept", "stopped_at"),
+    [(False, ""), (True, ""), (False, "online.written"), (False, "online.applied"), (False, "online.floor")],
+    ids=["all lost", "the latest lost", "stopped in the rows", "stopped before the floor", "stopped after the floor"],
+)
+def test_older_work_does_not_restore_rows_without_newer_features(
+    small: tuple[SmallProject, Backup], kept: bool, stopped_at: str
+) -> None:
+    project, backup = small
+    publish(project, "2026-01-01", "2026-01-03", "first")
+    backup.take()
+    publish(project, "2026-01-03", "2026-01-04", "second")
+    if kept:
+        backup.restore()
+    else:
+        backup.lose()
+    publish_without_store(project, "2026-01-04", "2026-01-05", "third")
+    add_feature(project)
+    publish_without_store(project, "2026-01-01", "2026-01-05", "fourth")
+    if stopped_at:
+        arm(stopped_at, fail)
+        assert apply_outbox(project.backends).failed > 0
+        disarm()
+    assert apply_outbox(project.backends).failed == 0
+    assert read_wider(project) == WIDER
+    assert lost_views(project.backends) == []
+    assert repair_online(project.backends).views == ()
+    assert read_wider(project) == WIDER
+
+
+def test_rows_that_were_lost_count_as_written(small: tuple[SmallProject, Backup]) -> None:
+    project, backup = small
+    project.run("order_events", "2026-01-01", "2026-01-04", "first")
+    backup.lose()
+    arm("online.begun", fail)
+    with pytest.raises(InjectedFault):
+        project.run("order_events", "2026-01-05", "2026-01-06", "second")  # a day without events
+    disarm()
+    assert apply_outbox(project.backends).rows == 2
