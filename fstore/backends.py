@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import closing
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from fstore.connections import LookUp, connection_url, masked_url, table_address
 from fstore.errors import SettingsError, StoreMismatch, StoreMissing
 from fstore.interval import Interval
+from fstore.locality import renews_itself
 
 if TYPE_CHECKING:
     from fstore.definitions.source import PostgresSource
@@ -59,36 +61,45 @@ class Backends:
     def online(self) -> OnlineStore:
         """The online store, checked against the id that the registry has recorded."""
         store = _online_store(self.settings)
-        found = store.store_id()
-        if found is None and self.registry.store_id("online", at=self.settings.online_url) is not None:
-            raise StoreMissing(
-                f"the online store at {masked_url(self.settings.online_url)} has lost everything, its id included: the "
-                "maintenance DAG, the next run or `fstore repair --online` fills it again from the offline store"
-            )
-        _check_identity("online", self.settings.online_url, found, self.registry.store_id("online"))
+        try:
+            self._check_online(store.store_id())
+        except BaseException:
+            store.close()
+            raise
         return store
+
+    def _check_online(self, found: str | None) -> None:
+        if found is None and self.knows_online():
+            raise StoreMissing(_lost(self.settings))
+        _check_identity("online", self.settings.online_url, found, self.registry.store_id("online"))
 
     def renew_online(self) -> bool:
         """Give an online store that lost everything its id again, and return whether it had; its rows are for repair.
 
         As a server that was flushed or came up without its data, or a directory that was deleted. Only at the URL by which
-        the registry knows the store: an empty one elsewhere is a mistake in the settings.
+        the registry knows the store, and only if that URL leads to the same store on every machine (``fstore.locality``): an
+        empty one elsewhere is a mistake in the settings.
         """
         recorded = self.registry.store_id("online", at=self.settings.online_url)
-        if recorded is None:
+        if recorded is None or not renews_itself(self.settings) or not self.has_lost_online():
             return False
         store = self.__dict__.get("online") or _online_store(self.settings)
-        if _found_id(store) is not None:
-            return False
         store.create(recorded)
         self.__dict__["online"] = store
         return True
 
     def has_lost_online(self) -> bool:
         """Whether the online store that the registry knows by this URL has lost everything, its id included."""
-        if self.registry.store_id("online", at=self.settings.online_url) is None:
+        if not self.knows_online():
             return False
-        return _found_id(self.__dict__.get("online") or _online_store(self.settings)) is None
+        if "online" in self.__dict__:
+            return _found_id(self.online) is None
+        with closing(_online_store(self.settings)) as store:
+            return _found_id(store) is None
+
+    def knows_online(self) -> bool:
+        """Whether the registry has recorded an online store by this URL; asks no store."""
+        return self.registry.store_id("online", at=self.settings.online_url) is not None
 
     @cached_property
     def engine(self) -> Engine:
@@ -241,6 +252,21 @@ def create_backends(settings: Settings) -> Backends:
             _check_identity(kind, url, found, recorded)
         backends.__dict__[kind] = store
     return backends
+
+
+def _lost(settings: Settings) -> str:
+    """Return what to say of an online store that the registry knows, and that lost everything."""
+    url = masked_url(settings.online_url)
+    if renews_itself(settings):
+        return (
+            f"the online store at {url} has lost everything, its id included: the maintenance DAG, the next run or `fstore "
+            "repair --online` fills it again from the offline store"
+        )
+    return (
+        f"no online store at {url}. That URL means another store on every machine, so it is not made again by itself. If "
+        "this is the machine of the store, and nothing is to be mounted or started first, run `fstore apply` and then "
+        "`fstore repair --online`, which fills it from the offline store; otherwise correct FSTORE_ONLINE_URL"
+    )
 
 
 def _found_id(store: OfflineStore | OnlineStore) -> str | None:

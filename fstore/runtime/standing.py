@@ -211,7 +211,7 @@ def _online_state(backends: Backends, step: Step, heads: Sequence[Head], pending
         floor = backends.online.floor(online_view(backends, step.view, registered.generation))
         behind = is_behind(backends, registered, list(heads), pending=waits)
     except FStoreError as error:
-        return "lost" if isinstance(error, StoreMissing) and backends.has_lost_online() else error.code
+        return "lost" if isinstance(error, StoreMissing) and backends.knows_online() else error.code
     if behind:
         return "lost" if floor is None else "behind"
     return "pending" if waits else "current"
