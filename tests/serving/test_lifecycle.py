@@ -31,7 +31,8 @@ WHOLE = ["typed:whole"]
 USERS = {"user_id": ["safe", "more"]}
 ASKED = {"features": WHOLE, "entities": USERS}
 VALUES = [str(2**53 - 1), str(2**63 - 1)]
-PATIENCE = 30.0
+PATIENCE = 105.0
+"""More than the 60 s after which a worker counts as dead that is killed between two looks at it, while it is asked."""
 
 
 @pytest.fixture(scope="module")
